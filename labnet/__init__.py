@@ -1,0 +1,1 @@
+"""labnet: one lab, one lock, every wire format."""

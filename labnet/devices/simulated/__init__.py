@@ -1,0 +1,1 @@
+"""Simulated instruments: the demo lab and its parts."""

@@ -1,0 +1,117 @@
+"""What can go wrong in a lab, in the lab's words.
+
+Every error that reaches a client is a `LabError`. Its text is one sentence for the user: what went
+wrong, where, who holds it, what to do. Each wire's ``server.py`` has one table from these classes to
+its own codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class LabError(Exception):
+    """Anything that a lab refuses or fails to do; ``str(error)`` is a sentence for the user."""
+
+
+class UnknownName(LabError):
+    """There is no node of this name.
+
+    Attributes: `name` as the client wrote it; `near`, the existing names most like it.
+    """
+
+    def __init__(self, name: str, known: Iterable[str] = (), what: str = "name") -> None:
+        self.name = name
+        self.near = tuple(get_close_matches(name[:100], list(known), 3))
+        hint = f"; did you mean {' or '.join(self.near)}?" if self.near else ""
+        super().__init__(f"unknown {what} {shorten(name)!r}{hint}")
+
+
+class NotReadable(LabError):
+    """The parameter can only be written, or the node has no value."""
+
+
+class NotWritable(LabError):
+    """The parameter can only be read, or the node has no value."""
+
+
+class WrongType(LabError):
+    """The value is not of the parameter's or argument's kind."""
+
+
+class OutOfRange(LabError):
+    """The value is of the right kind but outside the limits or choices."""
+
+
+class BadArguments(LabError):
+    """Too few, too many or unknown arguments of a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who stands in the way: a lock's owner, as far as others may know.
+
+    `age` and `left` are seconds; `left` is None for a lock without a lease.
+    """
+
+    resource: str
+    name: str
+    wire: str
+    peer: str
+    age: float
+    left: float | None = None
+
+    def __str__(self) -> str:
+        left = "" if self.left is None else f", {self.left:.0f} s left"
+        return f"{self.name} ({self.wire} {self.peer}, for {self.age:.0f} s{left})"
+
+
+class Locked(LabError):
+    """Another owner's lock stands in the way; `holder` says whose."""
+
+    def __init__(self, holder: Holder, wanted: str = "") -> None:
+        self.holder = holder
+        what = wanted or holder.resource
+        where = "" if what == holder.resource else f" at {holder.resource}"
+        super().__init__(f"{what} is locked{where} by {holder}")
+
+
+class TimedOut(LabError):
+    """The deadline of a call, or of a wait for a lock, has passed."""
+
+    def __init__(self, what: str, seconds: float | None = None) -> None:
+        self.what = what
+        self.seconds = seconds
+        limit = "its time limit" if seconds is None else f"{seconds:g} s"
+        super().__init__(f"{what} did not finish within {limit}")
+
+
+class Cancelled(LabError):
+    """The caller has gone or has cancelled; only a device in the middle of a call sees this."""
+
+
+class DeviceFault(LabError):
+    """The device itself failed; `kind` is the bare class name of its own exception."""
+
+    def __init__(self, text: str, kind: str = "DeviceFault") -> None:
+        self.kind = kind
+        super().__init__(text)
+
+
+class NotConnected(LabError):
+    """The device is known but not connected; the text says why."""
+
+
+class NotAllowed(LabError):
+    """The policy of the lab or of the listener forbids it."""
+
+
+class TooLarge(LabError):
+    """A message, value or request exceeds its bound; the text names the bound."""
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """`text` cut to `limit` characters, for error messages and logs that quote a peer."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,1 @@
+"""Framing of byte streams, shared by the codecs. No I/O, no Twisted."""

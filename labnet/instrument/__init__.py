@@ -1,0 +1,1 @@
+"""A device as a message-based instrument (IEEE 488.2, SCPI-1999)."""

@@ -1,0 +1,1 @@
+"""How bytes leave and arrive where Twisted's own ways are not enough."""

@@ -1,0 +1,1 @@
+"""The PLESTY device-server wire: JSON over ZeroMQ DEALER and ROUTER."""

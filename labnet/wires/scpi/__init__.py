@@ -1,0 +1,1 @@
+"""SCPI over a raw TCP socket."""

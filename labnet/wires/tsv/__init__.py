@@ -1,0 +1,1 @@
+"""The TSV line protocol of sm_bluesky's instrument servers."""
