@@ -32,17 +32,60 @@ class UnknownName(LabError):
 class NotReadable(LabError):
     """The parameter can only be written, or the node has no value."""
 
+    def __init__(self, what: str, why: str = "can only be written") -> None:
+        self.what = what
+        super().__init__(f"{what} {why}")
+
 
 class NotWritable(LabError):
     """The parameter can only be read, or the node has no value."""
 
+    def __init__(self, what: str, why: str = "can only be read") -> None:
+        self.what = what
+        super().__init__(f"{what} {why}")
+
 
 class WrongType(LabError):
-    """The value is not of the parameter's or argument's kind."""
+    """The value is not of the parameter's or argument's kind.
+
+    Attributes: `what` names the parameter or argument, `value` is what came, `kind` the kind's name.
+    """
+
+    def __init__(self, what: str, value: object, kind: str) -> None:
+        self.what = what
+        self.value = value
+        self.kind = kind
+        super().__init__(f"{what} takes {kind}, not {quote(value)}")
 
 
 class OutOfRange(LabError):
-    """The value is of the right kind but outside the limits or choices."""
+    """The value is of the right kind but outside the limits or choices.
+
+    Attributes: `what`, `value`, and either `low` and `high` (None where there is no limit) or `choices`.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        value: object,
+        low: float | None = None,
+        high: float | None = None,
+        choices: tuple[object, ...] = (),
+    ) -> None:
+        self.what = what
+        self.value = value
+        self.low = low
+        self.high = high
+        self.choices = choices
+        if choices:
+            allowed = "one of " + ", ".join(str(choice) for choice in choices[:20])
+        elif low is not None and high is not None:
+            allowed = f"{low:g} to {high:g}"
+        elif low is not None:
+            allowed = f"{low:g} or more"
+        else:
+            allowed = "another value" if high is None else f"{high:g} or less"
+        super().__init__(f"{what} takes {allowed}, not {quote(value)}")
 
 
 class BadArguments(LabError):
@@ -115,3 +158,16 @@ class TooLarge(LabError):
 def shorten(text: str, limit: int = 80) -> str:
     """`text` cut to `limit` characters, for error messages and logs that quote a peer."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def quote(value: object) -> str:
+    """A value from a peer as it may be shown in an error text: short, on one line, no internals."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, str | bytes | bool | int | float | complex):
+        return shorten(repr(value[:100] if isinstance(value, str | bytes) else value))
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"a mapping of {len(value)}"
+    return "such a value"
