@@ -1,8 +1,8 @@
 """What can go wrong in a lab, in the lab's words.
 
 Every error that reaches a client is a `LabError`. Its text is one sentence for the user: what went
-wrong, where, who holds it, what to do. Each wire's ``server.py`` has one table from these classes to
-its own codes.
+wrong, where, who holds it, what to do. Each wire's ``server.py`` has one table from these classes
+to its own codes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NotWritable(LabError):
 class WrongType(LabError):
     """The value is not of the parameter's or argument's kind.
 
-    Attributes: `what` names the parameter or argument, `value` is what came, `kind` the kind's name.
+    Attributes: `what` names the parameter or argument, `value` is what came, `kind` what it takes.
     """
 
     def __init__(self, what: str, value: object, kind: str) -> None:
@@ -61,7 +61,7 @@ class WrongType(LabError):
 class OutOfRange(LabError):
     """The value is of the right kind but outside the limits or choices.
 
-    Attributes: `what`, `value`, and either `low` and `high` (None where there is no limit) or `choices`.
+    Attributes: `what`, `value`, and either `low` and `high` (None: no limit) or `choices`.
     """
 
     def __init__(

@@ -23,6 +23,7 @@ from labnet.errors import OutOfRange, WrongType
 MAX_LITERAL = 1 << 20
 
 NUMBERS = (int, float, np.integer, np.floating)
+COMPLEX_NUMBERS = (complex, np.complexfloating, *NUMBERS)
 
 
 class Kind:
@@ -147,7 +148,7 @@ class ComplexKind(Kind):
     name = "complex"
 
     def check(self, value: Any, what: str = "value") -> complex:
-        if isinstance(value, complex | np.complexfloating | NUMBERS) and not isinstance(value, bool):
+        if isinstance(value, COMPLEX_NUMBERS) and not isinstance(value, bool):
             try:
                 return complex(value)
             except OverflowError:
@@ -287,8 +288,8 @@ class ArrayKind(Kind):
 
     def __str__(self) -> str:
         dtype = "" if self.dtype is None else f" of {self.dtype}"
-        shape = "" if self.shape is None else f" {tuple('any' if n is None else n for n in self.shape)}"
-        return f"array{dtype}{shape}".replace("'", "")
+        sizes = "" if self.shape is None else ", ".join(str(n or "any") for n in self.shape)
+        return f"array{dtype}" + (f" ({sizes})" if sizes else "")
 
 
 class ListKind(Kind):
@@ -346,8 +347,8 @@ BYTES = BytesKind()
 
 _KINDS: dict[Any, Kind] = {
     bool: BOOL, int: INT, float: FLOAT, complex: COMPLEX, str: STR, bytes: BYTES,
-    bytearray: BYTES, np.ndarray: ArrayKind(), list: ListKind(), tuple: ListKind(), dict: DictKind(),
-    None: NONE, type(None): NONE, Any: ANY, object: ANY,
+    bytearray: BYTES, np.ndarray: ArrayKind(), list: ListKind(), tuple: ListKind(),
+    dict: DictKind(), None: NONE, type(None): NONE, Any: ANY, object: ANY,
 }  # fmt: skip
 
 
@@ -442,8 +443,8 @@ def alarm(value: Any, alarms: Limits | None, warnings: Limits | None) -> tuple[s
 class Reading(typing.NamedTuple):
     """A value as it was at one moment.
 
-    `time` is in seconds since 1970; `sequence` counts the values of this parameter; arrays in `value`
-    are read-only. `status` and `severity` are the words of `alarm`.
+    `time` is in seconds since 1970; `sequence` counts the values of this parameter; arrays in
+    `value` are read-only. `status` and `severity` are the words of `alarm`.
     """
 
     value: Any

@@ -1,0 +1,401 @@
+"""What the author of a device writes: an ordinary class with parameters, commands and sub-devices.
+
+    class PowerMeter(Device):
+        identity = Identity("labnet", "SIM-PM", "P0000001", "1.0")
+        wavelength = parameter(float, unit="nm", limits=(400, 1100), initial=633.0)
+
+        @parameter(unit="W", poll=0.5)
+        def power(self) -> float:
+            return self.head.read()
+
+        @command
+        def zero(self, seconds: float = 1.0) -> None:
+            ...
+
+Methods of a class that says ``blocking = True`` run in the device's own thread; all others are
+called in the reactor and may return a Deferred or be ``async def``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+import typing
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+
+from labnet.errors import Cancelled, NotReadable, NotWritable, TimedOut, UnknownName
+from labnet.specs import (
+    ArgumentSpec,
+    CommandSpec,
+    Identity,
+    ParameterSpec,
+    check_name,
+    command_spec,
+    first_paragraph,
+    make_spec,
+)
+from labnet.values import Kind, LabeledArray, Limits, Reading, alarm, frozen, kind_of
+
+T = TypeVar("T")
+
+
+class Deadline:
+    """How long the call in progress may still take; `check` it between the steps of a long one."""
+
+    __slots__ = ("cancelled", "end", "limit")
+
+    def __init__(self, limit: float | None) -> None:
+        self.limit = limit
+        self.end = None if limit is None else time.monotonic() + limit
+        self.cancelled = False
+
+    def left(self) -> float:
+        """Seconds left; infinite without a limit, 0 when the caller has gone."""
+        if self.cancelled:
+            return 0.0
+        return float("inf") if self.end is None else max(0.0, self.end - time.monotonic())
+
+    def check(self, what: str) -> None:
+        """Raises `Cancelled` when the caller has gone, `TimedOut` when the time has passed."""
+        if self.cancelled:
+            raise Cancelled(f"{what} was cancelled")
+        if self.end is not None and time.monotonic() >= self.end:
+            raise TimedOut(what, self.limit)
+
+
+_NO_DEADLINE = Deadline(None)
+#: The deadline of the call in progress, in whichever thread or coroutine that is.
+current_deadline: ContextVar[Deadline] = ContextVar("current_deadline", default=_NO_DEADLINE)
+
+
+class ParameterState:
+    """One parameter of one device: its specification, how it is reached, its last reading."""
+
+    __slots__ = ("device", "getter", "notify", "reading", "sequence", "setter", "spec")
+
+    def __init__(
+        self,
+        device: Device,
+        spec: ParameterSpec,
+        getter: Callable[[], Any] | None = None,
+        setter: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.device = device
+        self.spec = spec
+        self.getter = getter
+        self.setter = setter
+        self.notify: Callable[[Reading], None] | None = None
+        self.sequence = 0
+        self.reading = Reading(spec.initial, time.time())
+
+    def store(self, value: Any) -> Reading:
+        """Keeps a new value (which must be of the kind) and tells whoever listens."""
+        reading = self.taken(value)
+        if self.notify is not None:
+            self.notify(reading)
+        return reading
+
+    def taken(self, value: Any) -> Reading:
+        """A reading of `value` just taken; kept as the last one, told to nobody."""
+        spec = self.spec
+        self.sequence += 1
+        if spec.alarms is None and spec.warnings is None:
+            reading = Reading(value, time.time(), "None", "None", self.sequence)
+        else:
+            words = alarm(value, spec.alarms, spec.warnings)
+            reading = Reading(value, time.time(), *words, self.sequence)
+        self.reading = reading
+        return reading
+
+    def result(self, value: Any) -> Any:
+        """What a getter returned, as it may be shared: of the kind, arrays read-only."""
+        if isinstance(value, np.ndarray):
+            value = frozen(value)
+        elif isinstance(value, LabeledArray):
+            return value
+        return self.spec.kind.check(value, self.spec.name)
+
+
+class CommandState:
+    """One command of one device: its specification and the bound method."""
+
+    __slots__ = ("device", "function", "spec")
+
+    def __init__(self, device: Device, spec: CommandSpec, function: Callable[..., Any]) -> None:
+        self.device = device
+        self.spec = spec
+        self.function = function
+
+
+class Parameter(Generic[T]):
+    """The descriptor that `parameter` makes: reads as the value, assigns as a new value."""
+
+    def __init__(self, kind: Kind | None, options: dict[str, Any]) -> None:
+        self.kind = kind
+        self.options = options
+        self.name = ""
+        self._getter: Callable[[Any], Any] | None = None
+        self._setter: Callable[[Any, Any], Any] | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __call__(self, getter: Callable[[Any], Any]) -> Parameter[Any]:
+        """As a decorator: the method that reads the value."""
+        self._getter = getter
+        return self
+
+    def setter(self, function: Callable[[Any, Any], Any]) -> Parameter[T]:
+        """As a decorator: the method that takes a new, checked value.
+
+        It may return the value that the instrument really took; None means just this one.
+        """
+        self._setter = function
+        return self
+
+    def make(self, device: Device) -> ParameterState:
+        """The state of this parameter on one device."""
+        getter = self._getter.__get__(device) if self._getter else None
+        setter = self._setter.__get__(device) if self._setter else None
+        return ParameterState(device, self._spec(), getter, setter)
+
+    def _spec(self) -> ParameterSpec:
+        options = dict(self.options)
+        kind = self.kind
+        if kind is None and self._getter is not None:
+            kind = kind_of(typing.get_type_hints(self._getter).get("return", Any))
+        if self._getter is not None and "help" not in options:
+            options["help"] = first_paragraph(self._getter.__doc__)
+        if self._getter is not None and self._setter is None:
+            options.setdefault("access", "r")
+        return make_spec(self.name, kind, **options)
+
+    @overload
+    def __get__(self, device: None, owner: type) -> Parameter[T]: ...
+    @overload
+    def __get__(self, device: Any, owner: type) -> T: ...
+    def __get__(self, device: Any, owner: type) -> Any:
+        if device is None:
+            return self
+        state = device.members[self.name]
+        return state.reading.value if state.getter is None else state.getter()
+
+    def __set__(self, device: Any, value: T) -> None:
+        state = device.members[self.name]
+        value = state.spec.kind.check(value, self.name)
+        if state.getter is not None and state.setter is not None:
+            state.setter(value)
+        elif state.getter is not None:
+            raise AttributeError(f"{self.name} is computed; nothing can be assigned to it")
+        state.store(value)
+
+
+@overload
+def parameter(kind: type[T], /, **options: Any) -> Parameter[T]: ...
+@overload
+def parameter(kind: Kind, /, **options: Any) -> Parameter[Any]: ...
+@overload
+def parameter(getter: Callable[[Any], T], /) -> Parameter[T]: ...
+@overload
+def parameter(**options: Any) -> Parameter[Any]: ...
+def parameter(kind: Any = None, /, **options: Any) -> Parameter[Any]:
+    """A parameter of a device: a stored value, or as a decorator a method that reads it.
+
+    `options` are the fields of `ParameterSpec` and ``choices``. With a getter the kind comes from
+    its return annotation. Add ``@name.setter`` for a method that takes new values.
+    """
+    if inspect.isfunction(kind):
+        return Parameter[Any](None, {})(kind)
+    return Parameter(None if kind is None else kind_of(kind), options)
+
+
+class Command:
+    """The descriptor that `command` makes: called on a device it is the plain method."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.function = function
+        self.options = options
+        self.name = function.__name__
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, device: Any, owner: type) -> Any:
+        return self if device is None else self.function.__get__(device)
+
+    def make(self, device: Device) -> CommandState:
+        """The state of this command on one device."""
+        bound = self.function.__get__(device)
+        return CommandState(device, command_spec(self.name, bound, **self.options), bound)
+
+
+@overload
+def command(function: Callable[..., Any], /) -> Any: ...
+@overload
+def command(**options: Any) -> Callable[[Callable[..., Any]], Any]: ...
+def command(function: Any = None, /, **options: Any) -> Any:
+    """A command of a device, from a method; `options` are the fields of `CommandSpec`.
+
+    Type hints give the kinds of the arguments and of the result; ``limits={"seconds": (0, 60)}``
+    and ``units={"seconds": "s"}`` say more about arguments.
+    """
+    if function is not None:
+        return Command(function, {})
+    return lambda method: Command(method, options)
+
+
+class Device:
+    """Base class of devices; write parameters, commands and sub-devices as attributes.
+
+    A sub-device is an attribute that is a `Device`, a list or a dict of them: ``self.ch = {1: a,
+    2: b}`` gives the children ``ch[1]`` and ``ch[2]``. Nothing needs to call ``super().__init__``.
+    """
+
+    identity: Identity = Identity()
+    #: True: all methods run in one thread of the device's own, so they may block.
+    blocking: bool = False
+    #: Other names (any text) by which foreign programs know the device.
+    aliases: tuple[str, ...] = ()
+
+    members: dict[str, Member]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Device:
+        device = super().__new__(cls)
+        device.members = members = {}
+        device._joined = None
+        device._changed = None
+        for name, attribute in cls._declared().items():
+            members[name] = attribute.make(device)
+        return device
+
+    if typing.TYPE_CHECKING:
+        _joined: Callable[[str, Member], None] | None
+        _changed: Callable[[ParameterState], None] | None
+
+    @classmethod
+    def _declared(cls) -> dict[str, Parameter[Any] | Command]:
+        found: dict[str, Parameter[Any] | Command] = {}
+        for base in reversed(cls.__mro__):
+            for name, attribute in vars(base).items():
+                if isinstance(attribute, Parameter | Command):
+                    found[name] = attribute
+                elif name in found:
+                    del found[name]
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if not name.startswith("_"):
+            for child, device in _devices_in(name, value):
+                self._join(child, device)
+
+    def _join(self, name: str, member: Member) -> None:
+        check_name(name)
+        self.members[name] = member
+        if self._joined is not None:
+            self._joined(name, member)
+
+    @property
+    def deadline(self) -> Deadline:
+        """The deadline of the call in progress."""
+        return current_deadline.get()
+
+    def connect(self) -> Any:
+        """Opens the instrument; may raise, block (if `blocking`) or return a Deferred."""
+
+    def disconnect(self) -> Any:
+        """Closes the instrument; called at the end of the lab too."""
+
+    def add_parameter(
+        self,
+        name: str,
+        kind: Any = None,
+        *,
+        getter: Callable[[], Any] | None = None,
+        setter: Callable[[Any], Any] | None = None,
+        **options: Any,
+    ) -> ParameterState:
+        """A parameter known only at run time; `options` as for `parameter`."""
+        if getter is not None and setter is None:
+            options.setdefault("access", "r")
+        state = ParameterState(self, make_spec(name, kind, **options), getter, setter)
+        self._join(name, state)
+        return state
+
+    def add_command(self, name: str, function: Callable[..., Any], **options: Any) -> CommandState:
+        """A command known only at run time; `options` as for `command`."""
+        spec = options.pop("spec", None) or command_spec(name, function, **options)
+        state = CommandState(self, spec, function)
+        self._join(name, state)
+        return state
+
+    def add_device(self, name: str, device: Device) -> None:
+        """A sub-device known only at run time; `name` may be numbered, as ``ch[1]``."""
+        self._join(name, device)
+
+    def change(self, name: str, **fields: Any) -> None:
+        """Changes what is known about a parameter (unit, limits, help...) and tells listeners."""
+        state = self.members.get(name)
+        if not isinstance(state, ParameterState):
+            raise UnknownName(name, self.members)
+        for key in ("limits", "alarms", "warnings"):
+            if fields.get(key) is not None and not isinstance(fields[key], Limits):
+                fields[key] = Limits(*fields[key])
+        if {"name", "kind"} & fields.keys():
+            raise TypeError("the name and the kind of a parameter never change")
+        state.spec = replace(state.spec, **fields)
+        if self._changed is not None:
+            self._changed(state)
+
+    def store(self, name: str, value: Any) -> None:
+        """Keeps a new value of a parameter, as when the instrument reports it by itself."""
+        state = self.members.get(name)
+        if not isinstance(state, ParameterState):
+            raise UnknownName(name, self.members)
+        state.store(state.result(value))
+
+
+Member = ParameterState | CommandState | Device
+
+
+def _devices_in(name: str, value: Any) -> Iterable[tuple[str, Device]]:
+    if isinstance(value, Device):
+        return [(name, value)]
+    if isinstance(value, list) and value and all(isinstance(item, Device) for item in value):
+        return [(f"{name}[{number}]", item) for number, item in enumerate(value)]
+    if isinstance(value, dict) and value and all(isinstance(v, Device) for v in value.values()):
+        return [(f"{name}[{key}]" if isinstance(key, int) else key, v) for key, v in value.items()]
+    return []
+
+
+def is_message_device(device: Device) -> bool:
+    """Whether the device speaks messages itself: it has ``message(data, expect_reply)``.
+
+    Such a method sends `data` and, if `expect_reply`, returns the whole answer as bytes.
+    """
+    return callable(getattr(device, "message", None))
+
+
+def read(state: ParameterState) -> Any:
+    """The value, or what the getter returned; raises `NotReadable`."""
+    if "r" not in state.spec.access:
+        raise NotReadable(state.spec.name)
+    return state.reading.value if state.getter is None else state.getter()
+
+
+def check_writable(state: ParameterState) -> None:
+    """Raises `NotWritable` for a parameter that can only be read."""
+    if "w" not in state.spec.access or (state.getter is not None and state.setter is None):
+        raise NotWritable(state.spec.name)
+
+
+__all__ = [
+    "ArgumentSpec", "Command", "CommandSpec", "CommandState", "Deadline", "Device", "Identity",
+    "Parameter", "ParameterSpec", "ParameterState", "command", "parameter",
+]  # fmt: skip
