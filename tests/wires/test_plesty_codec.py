@@ -151,7 +151,8 @@ class Requests(SynchronousTestCase):
             self.assertEqual(request.tail, ', "id": ' + text.decode() + "}")
 
     def test_refusal_keeps_the_identifier(self) -> None:
-        error = self.assertRaises(dialect.BadRequest, codec.parse_request, b'{"type":"query","id":7}')
+        body = b'{"type":"query","id":7}'
+        error = self.assertRaises(dialect.BadRequest, codec.parse_request, body)
         self.assertEqual(error.tail, ', "id": 7}')
 
     def test_bounds(self) -> None:
