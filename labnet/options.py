@@ -1,8 +1,9 @@
 """Keys of a section from the fields of a dataclass, or from the arguments of a constructor.
 
-A field or argument may be bool, int, float, str, a ``Literal`` of words, an IP network, a tuple of
-one of these (items separated by commas or lines), or ``None`` besides one of these (empty text). A
-field's metadata may hold ``help``, ``unit`` and ``limits`` (lowest and highest value, both allowed).
+A field or argument may be bool, int, float, str, a ``Literal`` of words, an IP network, a tuple
+of one of these (items separated by commas or lines), or ``None`` besides one of these (empty
+text). A field's metadata may hold ``help``, ``unit`` and ``limits`` (lowest and highest value,
+both allowed).
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Option:
     def parse(self, text: str) -> Any:
         """The value that `text` stands for; ValueError with a sentence when it is none."""
         value = _parse(text, self.type)
-        if self.limits is not None and not self.limits[0] <= value <= self.limits[1]:
-            low, high = self.limits
+        low, high = self.limits or (-math.inf, math.inf)
+        if self.limits and value is not None and not low <= value <= high:
             raise ValueError(f"{value} is outside {low:g} to {high:g} {self.unit}".rstrip())
         return value
 
@@ -61,9 +62,9 @@ def options_of(target: Any) -> tuple[Option, ...]:
     if dataclasses.is_dataclass(target):
         hints = typing.get_type_hints(target)
         return tuple(_of_field(field, hints[field.name]) for field in dataclasses.fields(target))
-    if isinstance(target, type) and target.__init__ is object.__init__:
+    maker = inspect.getattr_static(target, "__init__") if isinstance(target, type) else target
+    if maker is object.__init__:
         return ()
-    maker = target.__init__ if isinstance(target, type) else target
     hints = typing.get_type_hints(maker)
     parameters = inspect.signature(maker).parameters.values()
     return tuple(
@@ -184,7 +185,7 @@ def _bool(text: str) -> bool:
 
 def _int(text: str) -> int:
     try:
-        return int(text[:100], 0)
+        return int(text[:100], 0 if text[:2].lower() == "0x" else 10)
     except ValueError:
         raise ValueError(f"{shorten(text)!r} is not a whole number") from None
 

@@ -12,13 +12,19 @@ from labnet.errors import UnknownName
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One wire format: the module of its server, the class of its client, its usual port."""
+    """One wire format: the module of its server, the class of its client, its usual address."""
 
     name: str
     server: str
     client: str
     port: int
     help: str
+    zmq: bool = False
+
+    @property
+    def listen(self) -> str:
+        """Where a section of this wire listens that names no address."""
+        return f"tcp://127.0.0.1:{self.port}" if self.zmq else f"tcp:{self.port}"
 
     def load_server(self) -> ModuleType:
         """The server's module, which holds ``Options`` and ``listen``."""
@@ -30,19 +36,31 @@ class Wire:
         return getattr(import_module(module), name)
 
 
-def _wire(name: str, client: str, port: int, help: str) -> Wire:
-    package = f"labnet.wires.{name}"
-    return Wire(name, f"{package}.server", f"{package}.client.{client}", port, help)
-
-
-WIRES: dict[str, Wire] = {
-    row.name: row
-    for row in (
-        _wire("plesty", "PlestyClient", 5555, "PLESTY experiments and analyzers: JSON over ZMQ"),
-        _wire("tsv", "TsvClient", 7891, "sm_bluesky's instrument servers: tab-separated lines"),
-        _wire("scpi", "ScpiClient", 5025, "VISA SOCKET sessions, netcat, lxi-tools: SCPI lines"),
-    )
-}
+ROWS: tuple[Wire, ...] = (
+    Wire(
+        name="plesty",
+        server="labnet.wires.plesty.server",
+        client="labnet.wires.plesty.client.PlestyClient",
+        port=5555,
+        help="PLESTY experiments and analyzers: JSON over ZMQ",
+        zmq=True,
+    ),
+    Wire(
+        name="tsv",
+        server="labnet.wires.tsv.server",
+        client="labnet.wires.tsv.client.TsvClient",
+        port=7891,
+        help="sm_bluesky's instrument servers: tab-separated lines",
+    ),
+    Wire(
+        name="scpi",
+        server="labnet.wires.scpi.server",
+        client="labnet.wires.scpi.client.ScpiClient",
+        port=5025,
+        help="VISA SOCKET sessions, netcat, lxi-tools: SCPI lines",
+    ),
+)
+WIRES: dict[str, Wire] = {row.name: row for row in ROWS}
 
 
 def find_wire(name: str) -> Wire:

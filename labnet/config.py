@@ -1,0 +1,359 @@
+"""A lab's configuration: INI text to frozen dataclasses.
+
+Every error is a `ConfigError` of one line that names file, line, section and key, and the nearest
+right word for one that is misspelled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+from labnet.devices.table import DRIVERS, Driver, find_driver
+from labnet.endpoints import check_address, complete_address
+from labnet.errors import LabError, UnknownName
+from labnet.inifile import ConfigError, Section, error_at, read_ini, read_text, suggest
+from labnet.logs import LEVELS
+from labnet.options import Network, Option, key, options_of, split_list, type_name, values_of
+from labnet.wires.table import WIRES, Wire, find_wire
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_Level = Literal["debug", "info", "warn", "error"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class LabKeys:
+    """The keys of ``[lab]``."""
+
+    name: str = key("lab", "what the lab is called in logs and on the wires")
+    drain: float = key(
+        5.0, "how long a stop waits for calls in progress and for clients to go", "s", (0, 3600)
+    )
+
+
+@dataclass(frozen=True)
+class LockKeys:
+    """The keys of ``[locks]``."""
+
+    reads: Literal["open", "closed"] = key(
+        "open", "whether others may read a parameter that somebody holds exclusively"
+    )
+    stop: Literal["open", "closed"] = key(
+        "open", "whether others may stop a motion of a device that somebody holds"
+    )
+    grace: float = key(
+        10.0, "how long a named owner keeps its locks after losing its connection", "s", (0, 86400)
+    )
+
+
+@dataclass(frozen=True)
+class LogKeys:
+    """The key of ``[log]`` that is no name of a wire or device."""
+
+    default: _Level = key("info", "shown from this level on: debug, info, warn or error")
+
+
+@dataclass(frozen=True)
+class DeviceKeys:
+    """The keys that every ``[device NAME]`` has."""
+
+    driver: str = key("", "the driver, such as simulated.stage (must be set)")
+    alias: tuple[str, ...] = key((), "other names by which foreign programs know the device")
+    timeout: float | None = key(
+        None, "time limit of a call, instead of its section's", "s", (0.001, 86400)
+    )
+
+
+@dataclass(frozen=True)
+class ServeKeys:
+    """The keys that every ``[serve NAME]`` has."""
+
+    wire: str = key("", "the wire format (must be set)")
+    listen: str = key(
+        "", "a Twisted endpoint or a ZMQ address; without one, the wire's usual port on 127.0.0.1"
+    )
+    device: str = key("", "the one device that is served, or a part of it such as daq.port0")
+    devices: str = key("", "several devices: * or a list of NAME or WIRE'S NAME: NAME")
+    allow: tuple[Network, ...] = key((), "addresses and networks that may connect; empty: all")
+    timeout: float = key(10.0, "time limit of a call", "s", (0.001, 86400))
+    max_connections: int = key(1000, "clients at a time", limits=(1, 100_000))
+    allow_shutdown: Literal["no", "listener", "lab"] = key(
+        "no", "what a client's shutdown command ends: nothing, this listener or the lab"
+    )
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """One ``[device NAME]``; `options` are the driver's own keys that the section sets."""
+
+    name: str
+    driver: Driver
+    keys: DeviceKeys
+    options: Mapping[str, Any]
+    section: Section
+
+    def make(self) -> Any:
+        """A device as the section asks for; ConfigError when its driver refuses the values."""
+        try:
+            device = self.driver.load()(**self.options)
+        except (LabError, ValueError, TypeError, OSError) as error:
+            raise self.section.error(f"the device cannot be made: {error}", "driver") from error
+        if self.keys.alias:
+            device.aliases = (*device.aliases, *self.keys.alias)
+        return device
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """One ``[serve NAME]``; `devices` maps the wire's names to the lab's paths."""
+
+    name: str
+    wire: Wire
+    listen: str
+    device: str | None
+    devices: Mapping[str, str]
+    keys: ServeKeys
+    options: Any
+    section: Section
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """``[log]``: the level of all, and those of single wires and devices."""
+
+    default: str = "info"
+    by_name: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration, checked."""
+
+    file: str
+    lab: LabKeys = LabKeys()
+    locks: LockKeys = LockKeys()
+    log: LogConfig = field(default_factory=LogConfig)
+    devices: tuple[DeviceConfig, ...] = ()
+    serves: tuple[ServeConfig, ...] = ()
+
+
+SECTIONS: dict[str, Any] = {
+    "lab": LabKeys,
+    "locks": LockKeys,
+    "log": LogKeys,
+    "device": DeviceKeys,
+    "serve": ServeKeys,
+}
+_NAMED = ("device", "serve")
+DEMO = Path(__file__).with_name("demo.ini")
+
+
+def load_config(path: str | Path | None = None) -> Config:
+    """The configuration in the file at `path`, or the demo lab's; raises `ConfigError`."""
+    file = str(DEMO if path is None else path)
+    return parse_config(read_text(file), file)
+
+
+def parse_config(text: str, file: str = "lab.ini") -> Config:
+    """The configuration that `text` says; `file` is its name in the errors."""
+    sections = read_ini(text, file)
+    for section in sections:
+        _check_title(section)
+    single = {section.kind: section for section in sections if not section.name}
+    devices = tuple(_device(section) for section in sections if section.kind == "device")
+    names = [device.name for device in devices]
+    serves = tuple(_serve(section, names) for section in sections if section.kind == "serve")
+    _check_addresses(serves)
+    if not devices:
+        raise error_at(file, 1, "no devices; a lab has at least one section [device NAME]")
+    empty = partial(Section, file, 1)
+    return Config(
+        file,
+        _fill(LabKeys, single.get("lab", empty("lab"))),
+        _fill(LockKeys, single.get("locks", empty("locks"))),
+        _log(single.get("log", empty("log")), names),
+        devices,
+        serves,
+    )
+
+
+def _check_title(section: Section) -> None:
+    if section.kind not in SECTIONS:
+        raise section.error(f"unknown section{suggest(section.kind, SECTIONS)}")
+    if section.kind in _NAMED and not section.name:
+        raise section.error(f"the section has no name; write [{section.kind} NAME]")
+    if section.kind not in _NAMED and section.name:
+        raise section.error(f"the section has no name of its own; write [{section.kind}]")
+
+
+def _fill(keys: type[_T], section: Section, also: tuple[str, ...] = ()) -> _T:
+    return keys(**values_of(options_of(keys), section, also))
+
+
+def _common(keys: type[_T], section: Section, own: tuple[Option, ...]) -> tuple[_T, dict[str, Any]]:
+    """The keys that all sections of the kind have, and those of the one driver or wire."""
+    common = options_of(keys)
+    names = {option.name for option in common}
+    own = tuple(option for option in own if option.name not in names)
+    values = values_of((*common, *own), section)
+    mine = {option.name: values[option.name] for option in own if option.name in values}
+    return keys(**{name: values[name] for name in names & values.keys()}), mine
+
+
+def _look_up(find: Any, section: Section, what: str) -> Any:
+    name = section.text(what)
+    if not name:
+        raise section.error(f"the key {what!r} is missing")
+    try:
+        return find(name)
+    except UnknownName as error:
+        hint = "" if error.near else suggest(name, WIRES if what == "wire" else DRIVERS)
+        raise section.error(f"{error}{hint}", what) from None
+
+
+def _load(load: Callable[[], Any], section: Section, what: str) -> Any:
+    try:
+        return load()
+    except ModuleNotFoundError as error:
+        raise section.bad(what, f"needs the Python package {error.name}, not installed") from None
+
+
+def _device(section: Section) -> DeviceConfig:
+    if not _NAME.fullmatch(section.name):
+        raise section.error("a device's name is a letter, then letters, digits and _")
+    driver: Driver = _look_up(find_driver, section, "driver")
+    keys, options = _common(DeviceKeys, section, options_of(_load(driver.load, section, "driver")))
+    return DeviceConfig(section.name, driver, keys, MappingProxyType(options), section)
+
+
+def _serve(section: Section, names: list[str]) -> ServeConfig:
+    wire: Wire = _look_up(find_wire, section, "wire")
+    maker = _load(wire.load_server, section, "wire").Options
+    keys, options = _common(ServeKeys, section, options_of(maker))
+    listen = complete_address(keys.listen or wire.listen)
+    problem = check_address(listen, wire.zmq)
+    if problem:
+        raise section.bad("listen", problem)
+    device, devices = _served(section, keys, names)
+    return ServeConfig(section.name, wire, listen, device, devices, keys, maker(**options), section)
+
+
+def _served(
+    section: Section, keys: ServeKeys, names: list[str]
+) -> tuple[str | None, Mapping[str, str]]:
+    if keys.device and keys.devices:
+        raise section.error("either 'device' or 'devices', not both", "devices")
+    if keys.devices == "*":
+        return None, MappingProxyType({name: name for name in names})
+    if keys.devices:
+        return None, MappingProxyType(dict(_pairs(section, keys.devices, names)))
+    if not keys.device and len(names) != 1:
+        raise section.error("the key 'device' (or 'devices') is missing")
+    device = keys.device or names[0]
+    _check_device(section, "device", device, names)
+    return device, MappingProxyType({})
+
+
+def _pairs(section: Section, text: str, names: list[str]) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for item in split_list(text):
+        shown, colon, path = (part.strip() for part in item.rpartition(":"))
+        shown = shown if colon else path
+        if shown in seen:
+            raise section.bad("devices", f"{shown!r} stands there twice")
+        seen.add(shown)
+        _check_device(section, "devices", path, names)
+        yield shown, path
+
+
+def _check_device(section: Section, name: str, path: str, names: list[str]) -> None:
+    first = path.partition(".")[0]
+    if first not in names:
+        raise section.bad(name, f"there is no device {first!r}{suggest(first, names)}")
+
+
+def _check_addresses(serves: tuple[ServeConfig, ...]) -> None:
+    first: dict[str, ServeConfig] = {}
+    for serve in serves:
+        other = first.setdefault(serve.listen, serve)
+        fixed = not re.search(r":(0|\*)(:|$)", serve.listen)
+        if other is not serve and fixed:
+            problem = f"{serve.listen} is the address of [{other.section.title}] already"
+            raise serve.section.bad("listen", problem)
+
+
+def _log(section: Section, names: list[str]) -> LogConfig:
+    known = [*WIRES, *names]
+    section.check_keys(["default", *known])
+    level = Option("", _Level)
+    levels = {}
+    for name, entry in section.entries.items():
+        try:
+            levels[name] = level.parse(entry.text)
+        except ValueError as error:
+            raise section.bad(name, str(error)) from None
+    assert set(levels.values()) <= set(LEVELS)
+    return LogConfig(levels.pop("default", "info"), MappingProxyType(levels))
+
+
+@dataclass(frozen=True)
+class KeyDescription:
+    """One row of the reference of keys."""
+
+    section: str
+    key: str
+    type: str
+    default: str
+    unit: str
+    help: str
+
+
+def describe_options() -> tuple[KeyDescription, ...]:
+    """Every key of every section, driver and wire, for the reference."""
+    rows: list[KeyDescription] = []
+    for kind, keys in SECTIONS.items():
+        title = f"{kind} NAME" if kind in _NAMED else kind
+        rows += _describe(title, options_of(keys))
+    rows.append(KeyDescription("log", "WIRE or DEVICE", type_name(_Level), "", "", _LOG_HELP))
+    for driver in DRIVERS.values():
+        title = f"device NAME, driver = {driver.name}"
+        rows += _describe(title, options_of(driver.load()), DeviceKeys)
+    for wire in WIRES.values():
+        title = f"serve NAME, wire = {wire.name}"
+        rows += _describe(title, options_of(wire.load_server().Options), ServeKeys)
+    return tuple(rows)
+
+
+_LOG_HELP = "the level of one wire or one device; debug shows each message, bounded in length"
+
+
+def _describe(
+    title: str, options: tuple[Option, ...], common: Any = None
+) -> Iterator[KeyDescription]:
+    known = set() if common is None else {option.name for option in options_of(common)}
+    for option in options:
+        if option.name not in known:
+            default = "" if option.required else default_text(option.default)
+            shown = type_name(option.type)
+            yield KeyDescription(title, option.name, shown, default, option.unit, option.help)
+
+
+def default_text(value: Any) -> str:
+    """A default as it would stand in the file."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+__all__ = [
+    "Config", "ConfigError", "DeviceConfig", "KeyDescription", "LogConfig", "ServeConfig",
+    "describe_options", "load_config", "parse_config",
+]  # fmt: skip

@@ -1,0 +1,58 @@
+"""Addresses to listen at: Twisted endpoint strings and ZMQ addresses.
+
+An endpoint of TCP or TLS that names no interface means the loopback address, and its backlog is
+`BACKLOG`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from labnet.errors import shorten
+
+BACKLOG = 128
+_LOOPBACK = {"tcp": "127.0.0.1", "ssl": "127.0.0.1", "tcp6": r"\:\:1"}
+_ZMQ = ("tcp", "ipc", "inproc")
+
+
+def is_zmq_address(address: str) -> bool:
+    """Whether `address` has ZMQ's form, ``tcp://127.0.0.1:5555``."""
+    return "://" in address
+
+
+def complete_address(address: str) -> str:
+    """`address` with the interface and backlog that it leaves open; others stay as they are."""
+    kind, _, rest = address.partition(":")
+    loopback = _LOOPBACK.get(kind)
+    if loopback is None or is_zmq_address(address) or not rest:
+        return address
+    keys = {part.partition("=")[0] for part in re.split(r"(?<!\\):", rest) if "=" in part}
+    if "interface" not in keys:
+        address += f":interface={loopback}"
+    return address if "backlog" in keys else f"{address}:backlog={BACKLOG}"
+
+
+def check_address(address: str, zmq: bool) -> str:
+    """What is wrong with `address`, as one sentence, or the empty text; opens nothing."""
+    shown = repr(shorten(address))
+    if zmq:
+        scheme = address.partition("://")[0]
+        fine = is_zmq_address(address) and scheme in _ZMQ
+        return "" if fine else f"{shown} is no ZMQ address such as tcp://127.0.0.1:5555"
+    if is_zmq_address(address):
+        return f"{shown} is a ZMQ address; this wire takes an endpoint such as tcp:7891"
+    return "" if _is_endpoint(address) else f"{shown} is no endpoint such as tcp:7891"
+
+
+def _is_endpoint(address: str) -> bool:
+    if address.startswith("systemd:"):
+        return True  # its parser already needs the sockets that systemd passes
+    from twisted.internet import endpoints
+
+    parse: Any = endpoints.serverFromString  # untyped in Twisted
+    try:
+        parse(None, address)
+    except (ValueError, TypeError, KeyError, OSError):
+        return False
+    return True
