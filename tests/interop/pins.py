@@ -1,0 +1,119 @@
+"""The real peers of the interop tests: what is installed, and where.
+
+Standard library only: ``install-peers`` runs it on a bare machine, before anything else is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+STAMP = "installed.json"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer that lives in a virtual environment of its own.
+
+    ``steps`` are the arguments of one ``pip install`` each, in order.
+    """
+
+    name: str
+    steps: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    @property
+    def directory(self) -> Path:
+        return cache() / self.name
+
+    @property
+    def python(self) -> Path:
+        return self.directory / "bin" / "python"
+
+    @property
+    def stamp(self) -> str:
+        return json.dumps(self.steps, indent=1)
+
+    def is_installed(self) -> bool:
+        """Whether these very pins were installed to the end, and their interpreter still runs."""
+        try:
+            return (self.directory / STAMP).read_text() == self.stamp and self.python.exists()
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that the system's package manager installs.
+
+    ``commands`` are its possible names, the preferred one first.
+    """
+
+    name: str
+    package: str
+    commands: tuple[str, ...]
+
+    def find(self) -> str | None:
+        return next(filter(None, map(shutil.which, self.commands)), None)
+
+    def is_installed(self) -> bool:
+        return self.find() is not None
+
+
+def plesty(version: str) -> Peer:
+    # plesty-lib asks for Python 3.12; the parts that these tests use run on 3.11 as well.
+    return Peer(
+        f"plesty-{version}",
+        (
+            (
+                "numpy==2.4.6",
+                "pyserial==3.5",
+                "pyusb==1.3.1",
+                "pyvisa==1.16.2",
+                "pyyaml==6.0.3",
+                "pyzmq==27.3.0",
+            ),
+            ("--no-deps", "--ignore-requires-python", f"plesty-lib=={version}"),
+        ),
+    )
+
+
+PEERS: tuple[Peer, ...] = (
+    # In full it needs some 150 packages, none of which its socket code touches: see
+    # drivers/sm_bluesky_modules.py for what takes their place.
+    Peer("sm-bluesky", (("click==8.5.1",), ("--no-deps", "sm-bluesky==1.4.0"))),
+    plesty("0.6.0"),
+    plesty("0.3.6"),
+    Peer("pyvisa-py", (("pyvisa==1.16.2", "pyvisa-py==0.8.1", "numpy==2.4.6"),)),
+)
+
+TOOLS: tuple[Tool, ...] = (
+    Tool("lxi", "lxi-tools", ("lxi",)),
+    # Other netcats take other options: the OpenBSD one goes by this name where there are several.
+    Tool("nc", "netcat-openbsd", ("nc.openbsd", "nc")),
+)
+
+
+def cache() -> Path:
+    """The directory that holds the environments, outside the checkout."""
+    if chosen := os.environ.get("LABNET_PEERS"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "labnet-peers"
+
+
+def everything() -> Iterator[Peer | Tool]:
+    yield from PEERS
+    yield from TOOLS
+
+
+def named(name: str) -> Peer | Tool:
+    """The peer or tool of that name; raises KeyError with the names there are."""
+    for item in everything():
+        if item.name == name:
+            return item
+    raise KeyError(f"no peer is called {name!r}: {', '.join(item.name for item in everything())}")
