@@ -47,24 +47,27 @@ T = TypeVar("T")
 class Deadline:
     """How long the call in progress may still take; `check` it between the steps of a long one."""
 
-    __slots__ = ("cancelled", "end", "limit")
+    __slots__ = ("_seconds", "cancelled", "end", "limit")
 
-    def __init__(self, limit: float | None) -> None:
+    def __init__(
+        self, limit: float | None, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limit = limit
-        self.end = None if limit is None else time.monotonic() + limit
+        self.end = None if limit is None else seconds() + limit
         self.cancelled = False
+        self._seconds = seconds
 
     def left(self) -> float:
         """Seconds left; infinite without a limit, 0 when the caller has gone."""
         if self.cancelled:
             return 0.0
-        return float("inf") if self.end is None else max(0.0, self.end - time.monotonic())
+        return float("inf") if self.end is None else max(0.0, self.end - self._seconds())
 
     def check(self, what: str) -> None:
         """Raises `Cancelled` when the caller has gone, `TimedOut` when the time has passed."""
         if self.cancelled:
             raise Cancelled(f"{what} was cancelled")
-        if self.end is not None and time.monotonic() >= self.end:
+        if self.end is not None and self._seconds() >= self.end:
             raise TimedOut(what, self.limit)
 
 
@@ -275,7 +278,7 @@ class Device:
         return device
 
     if typing.TYPE_CHECKING:
-        _joined: Callable[[str, Member], None] | None
+        _joined: Callable[[str, Any], Any] | None
         _changed: Callable[[ParameterState], None] | None
 
     @classmethod

@@ -1,0 +1,642 @@
+"""One queue a device: who may use it next, for how long, and in which thread.
+
+Calls of a device that does not block run in the reactor, at once when it is free. A blocking device
+has a thread of its own; jobs go there and results come back in batches. Every call has a deadline:
+when it passes the caller gets `TimedOut` at once, and the device is shown as busy until the call
+really returns. A device that hangs stops neither the others nor the shutdown.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
+from types import CoroutineType
+from typing import Any, NamedTuple, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from labnet.device import Deadline, current_deadline
+from labnet.errors import Cancelled, DeviceFault, LabError, NotConnected, TimedOut, TooLarge
+
+#: The most calls that wait for one device; a further one is refused.
+MAX_WAITING = 1000
+#: The most jobs that a device's thread holds at once.
+BATCH = 16
+
+log = Logger()
+
+
+class Clock(Protocol):
+    """Time that only moves forward, and calls after a while (seconds)."""
+
+    def seconds(self) -> float: ...
+    def callLater(self, delay: float, function: Callable[..., Any], *args: Any) -> IDelayedCall: ...
+
+
+class Caller(Protocol):
+    """Who calls: a session. `outstanding` counts its calls that have no answer yet."""
+
+    outstanding: int
+
+
+class Gate(Protocol):
+    """What the queue asks at the moment when a call is taken up: the lock service."""
+
+    @property
+    def epoch(self) -> int:
+        """Changes with each lock taken or broken."""
+
+    def check(self, caller: Any, verb: str, needs: Sequence[Any]) -> None:
+        """Raises `Locked` if `verb` on the nodes `needs` is shut to the caller."""
+
+
+class JobInfo(NamedTuple):
+    """What a device is busy with: the name of the call and its age in seconds."""
+
+    what: str
+    age: float
+
+
+class Job:
+    """One call on its way: waiting, running, or given up by its caller but still running."""
+
+    __slots__ = (
+        "args", "begun", "caller", "deadline", "deferred", "epoch", "function", "inline", "inner",
+        "kwargs", "long", "needs", "ticket", "verb", "what",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: dict[str, Any] | None,
+        caller: Caller,
+        verb: str,
+        needs: Sequence[Any],
+        what: str,
+        deadline: Deadline,
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.caller = caller
+        self.verb = verb
+        self.needs = needs
+        self.what = what
+        self.deadline = deadline
+        self.long = False
+        self.inline = False  # runs in the reactor even if the device has a thread
+        self.deferred: Deferred[Any] | None = None  # the caller's, until it has its answer
+        self.inner: Deferred[Any] | None = None  # the device's own
+        self.begun = 0.0
+        self.epoch = 0
+        self.ticket = [None]
+
+    def claim(self) -> bool:
+        """True for the first who asks: the thread that runs the job, or who takes it back."""
+        try:
+            self.ticket.pop()
+        except IndexError:
+            return False
+        return True
+
+    def call(self) -> Any:
+        """Runs the function with the deadline in place."""
+        token = current_deadline.set(self.deadline)
+        try:
+            if self.kwargs:
+                return self.function(*self.args, **self.kwargs)
+            return self.function(*self.args)
+        finally:
+            current_deadline.reset(token)
+
+
+class DeviceQueue:
+    """The FIFO of one device.
+
+    `clock` must be monotonic; `from_thread` calls a function in the reactor's thread (only needed
+    for a blocking device).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        gate: Gate,
+        *,
+        blocking: bool = False,
+        from_thread: Callable[..., Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.blocking = blocking
+        #: Why the device cannot be used, or None when it can.
+        self.unavailable: str | None = None
+        self.counts = {"done": 0, "failed": 0, "refused": 0, "timed_out": 0, "dropped": 0}
+        self._clock = clock
+        self._seconds = clock.seconds
+        self._gate = gate
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._aside: set[Job] = set()  # long ones: they run, the device is free for others
+        self._draining = False
+        self._timer: IDelayedCall | None = None
+        self._stopped: list[Deferred[None]] = []
+        self._worker: Worker | None = None
+        if blocking:
+            assert from_thread is not None
+            self._worker = Worker(name, gate, from_thread, self._collected)
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing waits and nothing holds the device."""
+        idle = self._running is None and not self._waiting
+        return idle and (self._worker is None or not self._worker.jobs)
+
+    def busy(self) -> JobInfo | None:
+        """What the device does now, if it does anything that takes time."""
+        job = self._running or next(iter(self._aside), None)
+        if self._worker is not None and self._worker.jobs:
+            job = self._worker.jobs[0]
+        return None if job is None else JobInfo(job.what, self._seconds() - job.begun)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        caller: Caller,
+        verb: str,
+        needs: Sequence[Any],
+        what: str,
+        timeout: float | None,
+        long: bool = False,
+        urgent: bool = False,
+        inline: bool = False,
+    ) -> Deferred[Any]:
+        """Calls `function` when it is its turn; the Deferred fails with `LabError`s only.
+
+        `timeout` is in seconds, None for no limit. `long` frees the device while the function's
+        Deferred waits, `urgent` overtakes what waits. Cancelling the Deferred takes the call out of
+        the queue, or tells one that runs by its `Deadline`.
+        """
+        job = Job(
+            function, args, kwargs, caller, verb, needs, what, Deadline(timeout, self._seconds)
+        )
+        job.long = long
+        job.inline = inline
+        if self._running is None and not self._waiting and (self._worker is None):
+            return self._at_once(job)
+        return self._enqueue(job, urgent)
+
+    def turn(
+        self, *, caller: Caller, verb: str, needs: Sequence[Any], what: str, timeout: float | None
+    ) -> Deferred[Turn]:
+        """The device for several calls that nobody else's may come between, until `Turn.done`.
+
+        When `timeout` passes the turn is over, at the latest when its call in progress returns.
+        """
+        turn = Turn(self, caller)
+        turn.held_by(
+            self.run(
+                turn.begin,
+                caller=caller,
+                verb=verb,
+                needs=needs,
+                what=what,
+                timeout=timeout,
+                inline=True,
+            )
+        )
+        return turn.granted
+
+    def _at_once(self, job: Job) -> Deferred[Any]:
+        """The way of a call that finds the device free: often it does not even wait."""
+        try:
+            result = self._take_up(job)
+        except LabError as error:
+            return fail(error)
+        if not isinstance(result, Deferred):
+            self.counts["done"] += 1
+            return succeed(result)
+        deferred = self._promise(job)
+        self._hold(job, result)
+        return deferred
+
+    def _promise(self, job: Job) -> Deferred[Any]:
+        deferred: Deferred[Any] = Deferred(lambda _: self._cancelled(job))
+        job.deferred = deferred
+        job.caller.outstanding += 1
+        if job.deadline.end is not None:
+            self._watch(job.deadline.end)
+        return deferred
+
+    def _take_up(self, job: Job) -> Any:
+        """Begins a job in the reactor; raises `LabError`, returns a value or a Deferred."""
+        self._check(job)
+        try:
+            result = job.call()
+        except (Exception, SystemExit) as error:
+            raise self._fault(job, error) from None
+        return Deferred.fromCoroutine(result) if isinstance(result, CoroutineType) else result
+
+    def _check(self, job: Job) -> None:
+        if self.unavailable is not None and job.verb not in ("connect", "disconnect"):
+            raise NotConnected(f"{self.name} is not connected: {self.unavailable}")
+        try:
+            self._gate.check(job.caller, job.verb, job.needs)
+        except LabError:
+            self.counts["refused"] += 1
+            raise
+
+    def _fault(self, job: Job, error: BaseException) -> LabError:
+        """What went wrong in the device, in the lab's words; logged once, here."""
+        self.counts["failed"] += 1
+        if isinstance(error, LabError):
+            return error
+        if isinstance(error, CancelledError):
+            return Cancelled(f"{job.what} was cancelled")
+        kind = type(error).__name__
+        log.warn("{what} failed: {kind}: {error}", what=job.what, kind=kind, error=str(error))
+        log.debug("{trace}", trace="".join(Failure(error).getTraceback()))
+        return DeviceFault(str(error), kind)
+
+    def _enqueue(self, job: Job, urgent: bool) -> Deferred[Any]:
+        if len(self._waiting) >= MAX_WAITING:
+            self.counts["refused"] += 1
+            return fail(TooLarge(f"{self.name} is busy; {MAX_WAITING} calls wait for it already"))
+        deferred: Deferred[Any] = self._promise(job)
+        if urgent:
+            self._waiting.appendleft(job)
+        else:
+            self._waiting.append(job)
+        self._drain()
+        return deferred
+
+    def _drain(self) -> None:
+        """Takes up what waits; never re-entered, so a long chain of calls needs no stack."""
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._waiting and self._running is None and self._room(self._waiting[0]):
+                self._begin(self._waiting.popleft())
+        finally:
+            self._draining = False
+        if self._worker is not None:
+            self._worker.send()
+        if self._stopped:
+            self._tell_stopped()
+
+    def _room(self, job: Job) -> bool:
+        if self._worker is None:
+            return True
+        return len(self._worker.jobs) < (1 if job.inline else BATCH)
+
+    def _begin(self, job: Job) -> None:
+        if self._worker is not None and not job.inline:
+            self._hand_over(job)
+            return
+        result: Any
+        try:
+            result = self._take_up(job)
+        except LabError as error:
+            result = Failure(error)
+        if isinstance(result, Deferred):
+            self._hold(job, result)
+        else:
+            self._finish(job, result)
+
+    def _hold(self, job: Job, result: Deferred[Any]) -> None:
+        """The device is at it until `result` fires."""
+        job.begun = self._seconds()
+        job.inner = result
+        if job.long:
+            self._aside.add(job)
+        else:
+            self._running = job
+        result.addBoth(self._returned, job)
+
+    def _returned(self, result: Any, job: Job) -> None:
+        if isinstance(result, Failure):
+            assert result.value is not None
+            result = Failure(self._fault(job, result.value))
+        self._aside.discard(job)
+        if self._running is job:
+            self._running = None
+        self._finish(job, result)
+        self._drain()
+
+    def _finish(self, job: Job, result: Any) -> None:
+        """Gives the caller the outcome, unless it has had one already."""
+        deferred, job.deferred = job.deferred, None
+        if deferred is None:
+            return
+        job.caller.outstanding -= 1
+        if not isinstance(result, Failure):
+            self.counts["done"] += 1
+        deferred.callback(result)
+
+    # Deadlines and cancelling
+
+    def _watch(self, due: float) -> None:
+        """One timer a queue, set to the nearest deadline."""
+        if self._timer is not None:
+            if self._timer.getTime() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._clock.callLater(max(0.0, due - self._seconds()), self._expire)
+
+    def _all(self) -> list[Job]:
+        running = [] if self._running is None else [self._running]
+        in_thread = [] if self._worker is None else self._worker.jobs
+        return [*self._waiting, *running, *self._aside, *in_thread]
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._seconds()
+        nearest: float | None = None
+        for job in self._all():
+            end = job.deadline.end
+            if job.deferred is None or end is None:
+                continue
+            if end <= now:
+                self.counts["timed_out"] += 1
+                self._give_up(job, Failure(TimedOut(job.what, job.deadline.limit)))
+            elif nearest is None or end < nearest:
+                nearest = end
+        if nearest is not None:
+            self._watch(nearest)
+
+    def _cancelled(self, job: Job) -> None:
+        self.counts["dropped"] += 1
+        job.deadline.cancelled = True
+        self._give_up(job, None)
+
+    def _give_up(self, job: Job, outcome: Failure | None, recall: bool = True) -> None:
+        """Ends the caller's wait. What has begun goes on, unless `recall` can end it.
+
+        `outcome` is None where the Deferred is being cancelled and so fails by itself.
+        """
+        deferred, job.deferred = job.deferred, None
+        if deferred is None:
+            return
+        job.caller.outstanding -= 1
+        if job in self._waiting:
+            self._waiting.remove(job)
+        elif job.inner is None:
+            job.claim()
+        if outcome is not None:
+            deferred.errback(outcome)
+        if recall and job.inner is not None and not job.inline:
+            job.inner.cancel()
+
+    def drop(self, caller: Caller) -> None:
+        """Forgets what `caller` has waiting; a call of it that runs goes on, unheard."""
+        for job in self._all():
+            if job.caller is caller and job.deferred is not None:
+                self.counts["dropped"] += 1
+                job.deadline.cancelled = True
+                deferred = job.deferred
+                self._give_up(job, Failure(CancelledError()), recall=False)
+                deferred.addErrback(lambda _: None)
+
+    def lose(self, reason: str) -> None:
+        """The device is gone: all calls that wait for it fail at once, and new ones too."""
+        self.unavailable = reason
+        error = NotConnected(f"{self.name} is not connected: {reason}")
+        for job in self._all():
+            if job.verb not in ("connect", "disconnect"):
+                self._give_up(job, Failure(error))
+
+    def regain(self) -> None:
+        """The device can be used again."""
+        self.unavailable = None
+
+    # The thread of a blocking device
+
+    def _hand_over(self, job: Job) -> None:
+        assert self._worker is not None
+        try:
+            self._check(job)
+        except LabError as error:
+            self._finish(job, Failure(error))
+            return
+        job.epoch = self._gate.epoch
+        job.begun = self._seconds()
+        self._worker.add(job)
+
+    def in_thread(self, job: Job) -> None:
+        """A call within a turn: past the FIFO, straight to the thread."""
+        assert self._worker is not None
+        job.begun = self._seconds()
+        job.epoch = -1
+        self._worker.add(job)
+        self._worker.send()
+
+    def _collected(self, results: list[tuple[Job, Any]]) -> None:
+        """A batch of results has come back from the thread."""
+        again = []
+        for job, result in results:
+            if result is _GIVEN_BACK:
+                if job.deferred is not None:
+                    job.ticket = [None]
+                    again.append(job)
+            elif isinstance(result, Raised):
+                self._finish(job, Failure(self._fault(job, result.error)))
+            else:
+                self._finish(job, result)
+        self._waiting.extendleft(reversed(again))
+        self._drain()
+
+    # The end
+
+    def stop(self, wait: float) -> Deferred[None]:
+        """Refuses and drops everything; fires when the device is idle, or after `wait` seconds."""
+        self.lose("the lab is shutting down")
+        if self._worker is not None:
+            self._worker.close()
+        done: Deferred[None] = Deferred()
+        timer = self._clock.callLater(wait, self._tell_stopped, True)
+        done.addBoth(lambda _: timer.cancel() if timer.active() else None)
+        self._stopped.append(done)
+        self._tell_stopped()
+        return done
+
+    def _tell_stopped(self, anyway: bool = False) -> None:
+        job = self.busy()
+        if job is not None and not anyway:
+            return
+        if job is not None:
+            log.warn("{name} still hangs in {job}", name=self.name, job=job.what)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        stopped, self._stopped = self._stopped, []
+        for done in stopped:
+            done.callback(None)
+
+
+class Turn:
+    """The device, held by one caller for several calls."""
+
+    def __init__(self, queue: DeviceQueue, caller: Caller) -> None:
+        self.granted: Deferred[Turn] = Deferred(lambda _: self._held.cancel())
+        self.over = False
+        self._queue = queue
+        self._caller = caller
+        self._held: Deferred[Any]
+        self._end: Deferred[None] = Deferred()
+        self._inside = 0
+
+    def begin(self) -> Deferred[None]:
+        """The queue has come to this turn."""
+        self.granted.callback(self)
+        return self._end
+
+    def held_by(self, held: Deferred[Any]) -> None:
+        self._held = held
+        held.addErrback(self._refused)
+
+    def _refused(self, failure: Failure) -> None:
+        self.done()
+        if not self.granted.called and not failure.check(CancelledError):
+            self.granted.errback(failure)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        what: str,
+        timeout: float | None,
+    ) -> Deferred[Any]:
+        """One call within the turn; the locks are not asked again."""
+        queue = self._queue
+        if self.over:
+            return fail(TimedOut(what, timeout))
+        deadline = Deadline(timeout, queue._seconds)
+        job = Job(function, args, kwargs, self._caller, "message", (), what, deadline)
+        if queue._worker is None:
+            try:
+                result = queue._take_up(job)
+            except LabError as error:
+                return fail(error)
+            if not isinstance(result, Deferred):
+                return succeed(result)
+            deferred: Deferred[Any] = queue._promise(job)
+            job.inner = result
+            queue._aside.add(job)
+            result.addBoth(queue._returned, job)
+        else:
+            deferred = queue._promise(job)
+            queue.in_thread(job)
+        self._inside += 1
+        return deferred.addBoth(self._came_back)
+
+    def _came_back(self, result: Any) -> Any:
+        self._inside -= 1
+        if self.over and not self._inside and not self._end.called:
+            self._end.callback(None)
+        return result
+
+    def done(self) -> None:
+        """The device is free for the next one, as soon as no call of this turn is in it."""
+        self.over = True
+        if not self._inside and not self._end.called:
+            self._end.callback(None)
+
+
+class Raised:
+    """What a function raised in the thread."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+_GIVEN_BACK = object()
+
+
+class Worker:
+    """The thread of one blocking device; begun with its first job.
+
+    Jobs go over in batches. Before each one the thread looks whether locks have changed since the
+    batch was made, and gives back what it has not begun if so.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        gate: Gate,
+        from_thread: Callable[..., Any],
+        collected: Callable[[list[tuple[Job, Any]]], None],
+    ) -> None:
+        #: What has gone over and not come back, oldest first.
+        self.jobs: list[Job] = []
+        self._name = name
+        self._gate = gate
+        self._from_thread = from_thread
+        self._collected = collected
+        self._batch: list[Job] = []
+        self._inbox: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._outbox: deque[tuple[Job, Any]] = deque()
+        self._called = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, job: Job) -> None:
+        """Puts a job into the next batch."""
+        self.jobs.append(job)
+        self._batch.append(job)
+
+    def send(self) -> None:
+        """Hands the batch over."""
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        if self._thread is None:
+            # A daemon: a call that hangs must not keep the process from ending.
+            self._thread = threading.Thread(
+                target=self._work, name=f"labnet device {self._name}", daemon=True
+            )
+            self._thread.start()
+        self._inbox.put(batch)
+
+    def close(self) -> None:
+        """Ends the thread after what it has."""
+        self._inbox.put(None)
+
+    def _work(self) -> None:
+        while (batch := self._inbox.get()) is not None:
+            for job in batch:
+                self._outbox.append((job, self._run(job)))
+                if not self._called:
+                    self._called = True
+                    self._from_thread(self._collect)
+
+    def _run(self, job: Job) -> Any:
+        if job.epoch >= 0 and job.epoch != self._gate.epoch:
+            return _GIVEN_BACK
+        if not job.claim():
+            return None  # taken back before it began
+        try:
+            return job.call()
+        except BaseException as error:
+            return Raised(error)
+
+    def _collect(self) -> None:
+        """Runs in the reactor, once for all results that have gathered."""
+        self._called = False
+        results = []
+        while self._outbox:
+            results.append(self._outbox.popleft())
+        for job, _ in results:
+            self.jobs.remove(job)
+        self._collected(results)
