@@ -117,11 +117,10 @@ def decode_reply(line: bytes) -> Reply | None:
 
 def encode_reply(ok: bool, data: str | bytes = b"") -> bytes:
     """The line of a reply; a line break in the data becomes a blank, so that it stays one line."""
+    form = b"1\t%b\n" if ok else b"0\t%b\n"
     if isinstance(data, str):
-        line = encode_text(single_line(data))
-    else:
-        line = _BYTE_BREAKS.sub(b" ", data)
-    return (b"1\t%b\n" if ok else b"0\t%b\n") % line
+        return form % encode_text(single_line(data))
+    return form % _BYTE_BREAKS.sub(b" ", data)
 
 
 def single_line(text: str) -> str:
