@@ -41,7 +41,8 @@ def client_endpoint(
     if not 1 <= port <= 65535:
         raise ValueError(f"{address!r}: a port is a number from 1 to 65535")
     if bracketed is not None or isIPv6Address(host):
-        return _TCP6(reactor, bracketed or host, port, timeout)
+        six: IStreamClientEndpoint = _TCP6(reactor, bracketed or host, port, timeout)
+        return six
     if isIPAddress(host):
         return TCP4ClientEndpoint(reactor, host, port, timeout)
     return HostnameEndpoint(reactor, host, port, timeout)
