@@ -136,10 +136,15 @@ class Cancelled(LabError):
 
 
 class DeviceFault(LabError):
-    """The device itself failed; `kind` is the bare class name of its own exception."""
+    """The device itself failed; `kind` is the bare class name of its own exception.
 
-    def __init__(self, text: str, kind: str = "DeviceFault") -> None:
+    `number` is the error number that a SCPI instrument would put into its queue (SCPI-1999 volume 2
+    section 21.8, or a positive one of its own); None leaves it to the wire.
+    """
+
+    def __init__(self, text: str, kind: str = "DeviceFault", number: int | None = None) -> None:
         self.kind = kind
+        self.number = number
         super().__init__(text)
 
 
