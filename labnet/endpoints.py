@@ -42,17 +42,21 @@ def check_address(address: str, zmq: bool) -> str:
         return "" if fine else f"{shown} is no ZMQ address such as tcp://127.0.0.1:5555"
     if is_zmq_address(address):
         return f"{shown} is a ZMQ address; this wire takes an endpoint such as tcp:7891"
-    return "" if _is_endpoint(address) else f"{shown} is no endpoint such as tcp:7891"
+    return _endpoint_problem(address, shown)
 
 
-def _is_endpoint(address: str) -> bool:
+def _endpoint_problem(address: str, shown: str) -> str:
     if address.startswith("systemd:"):
-        return True  # its parser already needs the sockets that systemd passes
+        return ""  # its parser already needs the sockets that systemd passes
     from twisted.internet import endpoints
 
     parse: Any = endpoints.serverFromString  # untyped in Twisted
     try:
         parse(None, address)
-    except (ValueError, TypeError, KeyError, OSError):
-        return False
-    return True
+    except ModuleNotFoundError as error:
+        return f"{shown} needs the Python package {error.name}, not installed"
+    except OSError as error:
+        return f"{shown}: {error.filename or 'a file'} cannot be read: {error.strerror}"
+    except (ValueError, TypeError, KeyError):
+        return f"{shown} is no endpoint such as tcp:7891"
+    return ""
