@@ -2,7 +2,8 @@
 
 usage: sm_bluesky_server.py [--hardware-replies]
 
-Tells ``listening`` with the port. Answers ``requests`` with the commands it has carried out.
+Tells ``listening`` with the port, ``slow`` when that command has begun, and ``stopped`` after a
+shutdown. Answers ``requests`` with the commands it has carried out.
 With --hardware-replies, connect_hardware and disconnect_hardware reply, as the pulse generator
 does.
 """
@@ -25,8 +26,9 @@ from sm_bluesky.common.servers.abstract_instrument_server import (  # noqa: E402
 
 
 class Motor(AbstractInstrumentServer):
-    def __init__(self, hardware_replies: bool) -> None:
+    def __init__(self, conversation: Conversation, hardware_replies: bool) -> None:
         super().__init__("127.0.0.1", 0)
+        self.conversation = conversation
         self.hardware_replies = hardware_replies
         self.value = 0.0
         self.requests: list[list[str]] = []
@@ -84,6 +86,7 @@ class Motor(AbstractInstrumentServer):
 
     @register_command(b"slow")
     def slow(self, seconds: bytes) -> None:
+        self.conversation.tell("slow")
         sleep(float(seconds))
         self._send_response(b"done")
 
@@ -121,22 +124,21 @@ class Motor(AbstractInstrumentServer):
 class TellPort(logging.Handler):
     """The class itself has no hook between listen() and the first accept(), but it logs there."""
 
-    def __init__(self, server: Motor, conversation: Conversation) -> None:
+    def __init__(self, server: Motor) -> None:
         super().__init__()
         self.server = server
-        self.conversation = conversation
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage().startswith("Server started listening"):
             port = self.server._server_socket.getsockname()[1]
-            self.conversation.tell("listening", port=port)
+            self.server.conversation.tell("listening", port=port)
 
 
 def main(*arguments: str) -> None:
-    server = Motor("--hardware-replies" in arguments)
     conversation = Conversation()
+    server = Motor(conversation, "--hardware-replies" in arguments)
     answers: dict[str, Any] = {"requests": lambda: server.requests}
-    logging.getLogger("sm_bluesky").addHandler(TellPort(server, conversation))
+    logging.getLogger("sm_bluesky").addHandler(TellPort(server))
     conversation.serve_in_thread(answers)
     server.start()
     conversation.tell("stopped")
