@@ -1,0 +1,171 @@
+"""The log: levels by wire and device, messages bounded, things said once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from labnet import logs
+from labnet.logs import Logger, WireLog, device_logger, preview, set_levels
+
+
+class LogTestCase(SynchronousTestCase):
+    """Keeps what is logged, and puts the levels back."""
+
+    def setUp(self) -> None:
+        self.events: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        self.addCleanup(set_levels)
+
+    def said(self) -> list[tuple[str, str]]:
+        shown = [(event["log_level"].name, formatEvent(event)) for event in self.events]
+        self.events.clear()
+        return shown
+
+
+class LevelTests(LogTestCase):
+    """Which messages are shown."""
+
+    def speak(self, namespace: str) -> list[str]:
+        logger = Logger(namespace=namespace)
+        for level in ("debug", "info", "warn", "error"):
+            getattr(logger, level)("{x}", x=1)
+        return [level for level, _ in self.said()]
+
+    def test_default_is_info(self) -> None:
+        self.assertEqual(self.speak("labnet.service"), ["info", "warn", "error"])
+
+    def test_default_can_be_set(self) -> None:
+        set_levels("error")
+        self.assertEqual(self.speak("labnet.wires.tsv"), ["error"])
+
+    def test_a_wire_and_a_device_have_their_own(self) -> None:
+        set_levels("warn", {"tsv": "debug", "stage": "info"})
+        self.assertEqual(len(self.speak("labnet.wires.tsv")), 4)
+        self.assertEqual(len(self.speak("labnet.wires.tsv.server")), 4)
+        self.assertEqual(len(self.speak("labnet.devices.stage")), 3)
+        self.assertEqual(len(self.speak("labnet.wires.scpi")), 2)
+        self.assertEqual(len(self.speak("labnet.tsv")), 2)
+
+    def test_an_unknown_level_changes_nothing(self) -> None:
+        set_levels("warn")
+        self.assertRaises(KeyError, set_levels, "loud")
+        self.assertRaises(KeyError, set_levels, "debug", {"tsv": "loud"})
+        self.assertEqual(self.speak("labnet.wires.tsv"), ["warn", "error"])
+
+    def test_namespace_is_the_module(self) -> None:
+        class Speaker:
+            log = Logger()
+
+        Speaker().log.info("here")
+        self.assertEqual(self.events[0]["log_namespace"], f"{__name__}.Speaker")
+
+    def test_device(self) -> None:
+        set_levels("info", {"stage": "debug"})
+        device_logger("stage").debug("moving")
+        device_logger("daq").debug("reading")
+        self.assertEqual(self.said(), [("debug", "moving")])
+
+    def test_failures(self) -> None:
+        try:
+            raise ValueError("no")
+        except ValueError:
+            Logger(namespace="labnet.x").failure("it broke")
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+
+class WireLogTests(LogTestCase):
+    """What a wire says."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = WireLog("tsv")
+
+    def test_flag_follows_the_levels(self) -> None:
+        self.assertFalse(self.log.debug_on)
+        set_levels("info", {"tsv": "debug"})
+        self.assertTrue(self.log.debug_on)
+        self.assertTrue(WireLog("tsv").debug_on)
+        self.assertFalse(WireLog("scpi").debug_on)
+        set_levels()
+        self.assertFalse(self.log.debug_on)
+
+    def test_a_peer_is_announced_once(self) -> None:
+        self.log.connected("10.0.0.1:5000")
+        self.log.connected("10.0.0.1:5001")
+        self.log.connected("10.0.0.2:5001")
+        said = [text for _, text in self.said()]
+        self.assertEqual(said, ["tsv: 10.0.0.1:5000 connected", "tsv: 10.0.0.2:5001 connected"])
+
+    def test_each_reason_of_refusal_is_said_once(self) -> None:
+        for reason in ("line too long", "not allowed", "line too long"):
+            self.log.refused("10.0.0.1:5000", reason)
+        self.assertEqual(
+            self.said(),
+            [
+                ("warn", "tsv: 10.0.0.1:5000 refused: line too long"),
+                ("warn", "tsv: 10.0.0.1:5000 refused: not allowed"),
+            ],
+        )
+
+    def test_memory_is_bounded(self) -> None:
+        self.patch(logs, "REMEMBERED", 3)
+        for number in range(10):
+            self.log.connected(f"10.0.0.{number}:1")
+        self.assertEqual(len(self.said()), 10)
+        self.assertLessEqual(len(self.log._said), 3)
+
+    def test_all_at_debug(self) -> None:
+        set_levels("debug")
+        self.log.connected("a:1")
+        self.log.connected("a:2")
+        self.log.received("a:1", b"ping\n")
+        self.log.sent("a:1", "pong")
+        self.log.disconnected("a:1")
+        self.log.disconnected("a:2", "reset")
+        self.assertEqual(
+            [text for _, text in self.said()],
+            [
+                "tsv: a:1 connected",
+                "tsv: a:2 connected",
+                "tsv: a:1 <- ping\\n",
+                "tsv: a:1 -> pong",
+                "tsv: a:1 gone",
+                "tsv: a:2 gone: reset",
+            ],
+        )
+
+    def test_silent_by_default(self) -> None:
+        self.log.disconnected("a:1")
+        self.log.received("a:1", b"ping")
+        self.assertEqual(self.said(), [])
+
+    def test_braces_in_a_message(self) -> None:
+        set_levels("debug")
+        self.log.received("a:1", b"{wire!r} {nothing}")
+        self.assertEqual(self.said(), [("debug", "tsv: a:1 <- {wire!r} {nothing}")])
+
+
+class PreviewTests(SynchronousTestCase):
+    """Messages as one printable line."""
+
+    def test_short(self) -> None:
+        cases: list[tuple[Any, str]] = [
+            (b"a\t\xff\n", "a\\t\\xff\\n"),
+            ("µ\n", "\\xb5\\n"),
+            (b"", ""),
+            (memoryview(b"abc"), "abc"),
+        ]
+        for message, shown in cases:
+            self.assertEqual(preview(message), shown)
+
+    def test_long(self) -> None:
+        self.assertEqual(preview(b"x" * 250), "x" * 200 + "... (50 more bytes)")
+        self.assertEqual(preview("x" * 201), "x" * 200 + "... (1 more characters)")
+
+    def test_levels_are_ordered(self) -> None:
+        self.assertEqual(list(logs.LEVELS.values()), sorted(logs.LEVELS.values()))
+        self.assertIs(logs.LEVELS["warn"], LogLevel.warn)
