@@ -161,7 +161,7 @@ class Turns(Clock):
     """A clock that can take one turn of a reactor: what is due now, and not what that adds."""
 
     def turn(self) -> None:
-        for call in self.getDelayedCalls():
+        for call in list(self.getDelayedCalls()):
             if call.active() and call.getTime() <= self.seconds():
                 self.calls.remove(call)  # type: ignore[arg-type]
                 call.called = 1  # type: ignore[attr-defined]
@@ -401,7 +401,7 @@ class SocketTests(TestCase):
 
         server = Echo()
         port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(
-            Factory.forProtocol(lambda: server)  # type: ignore[arg-type]
+            Factory.forProtocol(lambda: server)
         )
         self.addCleanup(port.stopListening)
         return server, f"tcp:127.0.0.1:{port.getHost().port}"
@@ -427,7 +427,7 @@ class SocketTests(TestCase):
         server, address = await self.echo()
         client = await connectProtocol(clientFromString(reactor, address), Collect(1))
         assert client.transport is not None and server.transport is not None
-        handle = client.transport.getHandle()  # type: ignore[attr-defined]
+        handle = client.transport.getHandle()
         handle.shutdown(socket.SHUT_WR)
         write_now(client.transport, b"hello")  # EPIPE
         self.assertFalse(client.lost.called)
@@ -441,10 +441,10 @@ class SocketTests(TestCase):
         server, address = await self.echo()
         client = await connectProtocol(clientFromString(reactor, address), Collect(4 << 20))
         assert client.transport is not None and server.transport is not None
-        pace = Pace(server.transport, lambda budget: False, reactor)  # type: ignore[arg-type]
+        pace = Pace(server.transport, lambda budget: False, reactor)
         server.dataReceived = lambda data: pace.write(bytes(4 << 20))  # type: ignore
         client.transport.write(b"go")
-        peer: IPushProducer = client.transport  # type: ignore[assignment]
+        peer: IPushProducer = client.transport
         peer.resumeProducing()
         await client.all
         server.transport.loseConnection()
