@@ -292,6 +292,14 @@ class PersistentTests(ClientTestCase):
         self.peer.answer(b"1\tB\n")
         self.assertEqual(self.successResultOf(second).text, "B")
 
+    def test_a_second_reply_is_not_taken_for_the_next(self) -> None:
+        first, second = self.client.send("twice"), self.client.send("b")
+        self.peer.answer(b"1\tone\n1\ttwo\n")
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.peer.answer(b"1\tB\n")
+        self.assertEqual(self.successResultOf(second).text, "B")
+
     def test_after_a_timeout_a_new_connection(self) -> None:
         first, second = self.client.send("slow", timeout=1), self.client.send("b", timeout=5)
         self.clock.advance(1)

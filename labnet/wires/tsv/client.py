@@ -12,30 +12,17 @@ shuts everybody else out: unless told otherwise, each request has a connection o
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from random import random
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, gatherResults
-from twisted.internet.interfaces import IAddress, IStreamClientEndpoint, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from labnet.errors import (
-    BadArguments,
-    DeviceFault,
-    LabError,
-    NotConnected,
-    TimedOut,
-    TooLarge,
-    shorten,
-)
+from labnet.errors import BadArguments, DeviceFault, LabError, TimedOut, TooLarge, shorten
 from labnet.framing.lines import Line, LineSplitter
-from labnet.transports.dialing import client_endpoint, not_connected, shown_address
+from labnet.transports.dialing import client_endpoint, shown_address
+from labnet.transports.kept import ClientProtocol, Connections, no_answer
 from labnet.wires.tsv.codec import Reply, decode_reply, encode_request, failure
-
-T = TypeVar("T")
 
 PORT = 7891
 """The port of the sm_bluesky command line and of its own client."""
@@ -43,7 +30,7 @@ PORT = 7891
 _PING = b"ping\n"
 
 
-class TsvClientProtocol(Protocol):
+class TsvClientProtocol(ClientProtocol):
     """One connection to a TSV server, with at most one request in flight.
 
     Lines that come while nobody waits, and lines without a status after the first reply, are the
@@ -51,20 +38,13 @@ class TsvClientProtocol(Protocol):
     """
 
     def __init__(self, where: str, max_reply: int) -> None:
-        self.where = where
+        super().__init__(where)
         self.max_reply = max_reply
-        self.spent = False
-        self.when_lost: Deferred[None] = Deferred()
         self._splitter = LineSplitter(limit=max_reply)
         self._waiting: Deferred[Reply | None] | None = None
         self._take: Callable[[Reply], bool] = lambda reply: True
         self._first: Reply | None = None
         self._answered = False
-
-    def connectionMade(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
 
     def exchange(self, request: bytes) -> Deferred[Reply | None]:
         """Sends a line; fires with its reply, or with None if the server closes without one."""
@@ -106,9 +86,11 @@ class TsvClientProtocol(Protocol):
         self.abort()
 
     def dataReceived(self, data: bytes) -> None:
+        waiting = self._waiting
         for line in self._splitter.feed(data):
-            if self._waiting is not None:
-                self._line(line)
+            if waiting is None or self._waiting is not waiting:
+                return  # what follows an answer in one read cannot answer the next request
+            self._line(line)
 
     def _line(self, line: Line) -> None:
         if not isinstance(line, bytes):
@@ -135,34 +117,8 @@ class TsvClientProtocol(Protocol):
         if waiting is not None:
             waiting.errback(error)
 
-    def close(self) -> None:
-        """Closes the connection after what was written has gone out."""
-        self.spent = True
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """Closes the connection now."""
-        self.spent = True
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.abortConnection()
-        else:
-            self.close()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.spent = True
+    def ended(self) -> None:
         self._finish(self._first)
-        self.when_lost.callback(None)
-
-
-class _Factory(Factory):
-    noisy = False
-
-    def __init__(self, client: TsvClient) -> None:
-        self.client = client
-
-    def buildProtocol(self, addr: IAddress | None) -> TsvClientProtocol:
-        return self.client._new_protocol()
 
 
 class TsvClient:
@@ -197,10 +153,10 @@ class TsvClient:
         self.persistent = persistent
         self.max_reply = max_reply
         self._clock = reactor
-        self._endpoint = client_endpoint(address, PORT, reactor, timeout)
-        self._open: set[TsvClientProtocol] = set()
         self._turn = DeferredLock()
-        self._service: ClientService | None = None
+        self._connections = Connections(
+            client_endpoint(address, PORT, reactor, timeout), self._build, self.where, reactor
+        )
 
     def send(
         self, command: str, *arguments: object, timeout: float | None = None
@@ -286,13 +242,10 @@ class TsvClient:
 
     def close(self) -> Deferred[None]:
         """Closes every connection; fires when all of them have gone."""
-        service, self._service = self._service, None
-        waits: list[Deferred[Any]] = [_follow(protocol.when_lost) for protocol in self._open]
-        if service is not None:
-            waits.append(Deferred.fromCoroutine(_stopped(service)))
-        for protocol in list(self._open):
-            protocol.close()
-        return gatherResults(waits).addCallback(_nothing)
+        return self._connections.close()
+
+    def _build(self) -> TsvClientProtocol:
+        return TsvClientProtocol(self.where, self.max_reply)
 
     def _request(
         self,
@@ -313,13 +266,7 @@ class TsvClient:
 
     async def _once(self, command: str, arguments: tuple[object, ...], how: Any) -> Reply:
         line = encode_request(command, *arguments)
-        try:
-            protocol = await self._endpoint.connect(_Factory(self))
-        except CancelledError:
-            raise
-        except Exception as error:
-            raise not_connected(error, self.where)
-        assert isinstance(protocol, TsvClientProtocol)
+        protocol = await self._connections.new()
         try:
             return _checked(await how(protocol, line))
         finally:
@@ -329,53 +276,27 @@ class TsvClient:
         line = encode_request(command, *arguments)
         await self._turn.acquire()
         try:
-            protocol = await self._connected()
+            protocol = await self._connections.kept()
             return _checked(await how(protocol, line))
         finally:
             self._turn.release()
 
-    async def _connected(self) -> TsvClientProtocol:
-        if self._service is None:
-            policy = backoffPolicy(0.1, 30.0, jitter=lambda: 0.1 * random())
-            self._service = ClientService(self._endpoint, _Factory(self), policy, self._clock)
-            self._service.startService()
-        while True:
-            try:
-                protocol = await self._service.whenConnected(failAfterFailures=1)
-            except CancelledError:
-                if self._service is None:
-                    raise NotConnected(f"the client of {self.where} was closed")
-                raise
-            except Exception as error:
-                raise not_connected(error, self.where)
-            assert isinstance(protocol, TsvClientProtocol)
-            if not protocol.spent:
-                return protocol
-            await _follow(protocol.when_lost)
-            await deferLater(self._clock, 0)  # the service learns of the loss after the protocol
-
     async def _exchange(self, protocol: TsvClientProtocol, line: bytes) -> Reply:
         reply = await protocol.exchange(line)
         if reply is None:
-            raise NotConnected(f"{self.where} closed the connection without an answer")
+            raise no_answer(self.where)
         return reply
 
     async def _exchange_then_ping(self, protocol: TsvClientProtocol, line: bytes) -> Reply:
         reply = await protocol.exchange_then_ping(line)
         if reply is None:
-            raise NotConnected(f"{self.where} closed the connection without an answer")
+            raise no_answer(self.where)
         if reply.ok and not reply.data:
             protocol.close()  # whose acknowledgement it was is not known, and one may still come
         return reply
 
     async def _exchange_until_closed(self, protocol: TsvClientProtocol, line: bytes) -> Reply:
         return await protocol.exchange(line) or Reply(True)
-
-    def _new_protocol(self) -> TsvClientProtocol:
-        protocol = TsvClientProtocol(self.where, self.max_reply)
-        self._open.add(protocol)
-        protocol.when_lost.addCallback(lambda _: self._open.discard(protocol))
-        return protocol
 
 
 def _checked(reply: Reply) -> Reply:
@@ -390,18 +311,3 @@ def _text(reply: Reply) -> str:
 
 def _nothing(_: object) -> None:
     return None
-
-
-async def _stopped(service: ClientService) -> None:
-    await service.stopService()
-
-
-def _follow(event: Deferred[None]) -> Deferred[None]:
-    """A Deferred of its own that fires after `event` has."""
-    follower: Deferred[None] = Deferred()
-
-    def fired(_: None) -> None:
-        follower.callback(None)
-
-    event.addCallback(fired)
-    return follower
