@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from labnet.deadlines import Clock
 from labnet.device import Deadline, current_deadline
 from labnet.errors import Cancelled, DeviceFault, LabError, NotConnected, TimedOut, TooLarge
 
@@ -29,13 +30,6 @@ MAX_WAITING = 1000
 BATCH = 16
 
 log = Logger()
-
-
-class Clock(Protocol):
-    """Time that only moves forward, and calls after a while (seconds)."""
-
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, function: Callable[..., Any], *args: Any) -> IDelayedCall: ...
 
 
 class Caller(Protocol):
@@ -145,6 +139,7 @@ class DeviceQueue:
         self._aside: set[Job] = set()  # long ones: they run, the device is free for others
         self._draining = False
         self._timer: IDelayedCall | None = None
+        self._due = 0.0
         self._stopped: list[Deferred[None]] = []
         self._worker: Worker | None = None
         if blocking:
@@ -347,9 +342,10 @@ class DeviceQueue:
     def _watch(self, due: float) -> None:
         """One timer a queue, set to the nearest deadline."""
         if self._timer is not None:
-            if self._timer.getTime() <= due:
+            if self._due <= due:
                 return
             self._timer.cancel()
+        self._due = due
         self._timer = self._clock.callLater(max(0.0, due - self._seconds()), self._expire)
 
     def _all(self) -> list[Job]:

@@ -95,7 +95,7 @@ class CommandNode(Node):
 class DeviceNode(Node):
     """A device or sub-device in the tree, with its children in the order of declaration."""
 
-    __slots__ = ("_children", "_folded", "device", "device_queue", "needs")
+    __slots__ = ("_adopted", "_children", "_folded", "device", "device_queue", "needs")
 
     device_queue: DeviceQueue
 
@@ -104,6 +104,7 @@ class DeviceNode(Node):
         self.top = self if parent is None else parent.top
         self.device = device
         self.needs: tuple[Node, ...] = (self,)
+        self._adopted: Callable[[Node], None] | None = None
         self._children: dict[str, Node] = {}
         self._folded: dict[str, list[Node]] = {}
         for child, member in device.members.items():
@@ -130,7 +131,21 @@ class DeviceNode(Node):
         self._children[name] = node
         for known in {name, *node.aliases}:
             self._folded.setdefault(known.lower(), []).append(node)
+        if isinstance(node, DeviceNode) and self._adopted is not None:
+            node.each(self._adopted)
+        elif self._adopted is not None:
+            self._adopted(node)
         return node
+
+    def each(self, adopted: Callable[[Node], None]) -> None:
+        """Calls `adopted` for this node and all below it, now and whenever one joins."""
+        self._adopted = adopted
+        adopted(self)
+        for node in self._children.values():
+            if isinstance(node, DeviceNode):
+                node.each(adopted)
+            else:
+                adopted(node)
 
     def child(self, name: str) -> Node | None:
         """The child called so: exactly, else by alias or regardless of case if only one fits."""
@@ -179,7 +194,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._devices: dict[str, DeviceNode] = {}
-        self._remembered: dict[tuple[str, str], Node] = {}
+        self._names: dict[str, dict[Any, Node]] = {}
         self._watchers: list[tuple[Callable[[DeviceNode], None], Callable[[DeviceNode], None]]] = []
 
     @property
@@ -195,7 +210,7 @@ class Registry:
             raise ValueError(f"the device for {name} is in a lab already")
         node = DeviceNode(name, device)
         self._devices[name] = node
-        self._remembered.clear()
+        self._forget_names()
         return node
 
     def announce(self, node: DeviceNode) -> None:
@@ -211,7 +226,7 @@ class Registry:
         for part in node.walk():
             if isinstance(part, DeviceNode):
                 part.device._joined = None
-        self._remembered.clear()
+        self._forget_names()
         for _, departed in list(self._watchers):
             departed(node)
         return node
@@ -229,17 +244,27 @@ class Registry:
 
         return end
 
-    def find(self, path: str | Sequence[str], base: DeviceNode | None = None) -> Node:
+    def names(self, base: DeviceNode | None) -> dict[Any, Node]:
+        """The nodes that clients of `base` have asked for, by what they wrote.
+
+        A session may look here before it calls `find`; it is emptied when devices come or go.
+        """
+        return self._names.setdefault("" if base is None else base.path, {})
+
+    def _forget_names(self) -> None:
+        for names in self._names.values():
+            names.clear()
+
+    def find(self, path: str | tuple[str, ...], base: DeviceNode | None = None) -> Node:
         """The node of `path` (dotted, or split already), relative to `base` first, then from the
         root. Raises `UnknownName`."""
-        written = path if isinstance(path, str) else "\0".join(path)
-        key = (written, "" if base is None else base.path)
-        node = self._remembered.get(key)
+        names = self.names(base)
+        node = names.get(path)
         if node is None:
             node = self._search(path.split(".") if isinstance(path, str) else path, base)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = node
+            if len(names) >= MAX_REMEMBERED:
+                names.clear()
+            names[path] = node
         return node
 
     def _search(self, segments: Sequence[str], base: DeviceNode | None) -> Node:

@@ -1,0 +1,387 @@
+"""The lab: owns the registry, the locks, the queues and the updates, and hands out sessions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from threading import get_ident
+from typing import Any, Literal, Protocol
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from labnet.deadlines import Clock
+from labnet.device import Device, ParameterState
+from labnet.errors import Locked, NotAllowed, TooLarge
+from labnet.execution import DeviceQueue
+from labnet.locks import Change, LockService
+from labnet.registry import DeviceNode, Node, ParameterNode, Registry
+from labnet.session import Session, read_state
+from labnet.updates import Update, Updates
+from labnet.values import Reading
+
+log = Logger()
+
+Network = IPv4Network | IPv6Network
+
+
+def the_reactor() -> Any:
+    """The reactor that is installed; importing it any earlier would choose one."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+class MonotonicClock:
+    """A reactor's timers with a clock that nobody can set back."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.callLater: Callable[..., IDelayedCall] = reactor.callLater
+
+    def seconds(self) -> float:
+        return time.monotonic()
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What all wires share of a ``[serve NAME]`` section; times in seconds.
+
+    `device` is the path of the one device, or `devices` maps the wire's names to paths (all devices
+    of the lab for ``*``). `allow` are the networks whose peers may connect, empty for all.
+    """
+
+    name: str = ""
+    device: str | None = None
+    devices: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[Network, ...] = ()
+    timeout: float = 10.0
+    max_connections: int = 1000
+    allow_shutdown: Literal["no", "listener", "lab"] = "no"
+
+
+class Listener(Protocol):
+    """A listening wire: where it can be reached, and a line to try it with."""
+
+    address: str
+    example: str
+
+    async def stop(self) -> None:
+        """Closes the port, drains what is under way and ends the connections."""
+
+
+class Host(Protocol):
+    """What a wire's server gets of the lab."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def reactor(self) -> Any: ...
+    @property
+    def grace(self) -> float: ...
+
+    def open_session(
+        self,
+        wire: str,
+        peer: str,
+        *,
+        name: str | None = None,
+        device: str | DeviceNode | None = None,
+        wait_for_locks: bool = False,
+        timeout: float | None = None,
+    ) -> Session: ...
+    def devices(self) -> Mapping[str, DeviceNode]: ...
+    def watch(
+        self, arrived: Callable[[DeviceNode], None], departed: Callable[[DeviceNode], None]
+    ) -> Callable[[], None]: ...
+    def attach(self, name: str, device: Device) -> DeviceNode: ...
+    def detach(self, name: str) -> Deferred[None]: ...
+    def shut_down(self, why: str) -> None: ...
+
+
+class Lab:
+    """The kernel's lab. `clock` is monotonic time; `reactor` is needed for blocking devices only.
+
+    `reads_open` and `stop_open`: what others may do while somebody holds a lock. `grace`: seconds
+    that an owner known by name keeps its locks through a lost connection.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        reactor: Any = None,
+        *,
+        reads_open: bool = True,
+        stop_open: bool = False,
+        grace: float = 10.0,
+        may_break: bool = False,
+        on_shut_down: Callable[[str], None] | None = None,
+    ) -> None:
+        if reactor is None and clock is None:
+            reactor = the_reactor()
+        self.reactor: Any = reactor if reactor is not None else clock
+        self.clock: Clock = MonotonicClock(self.reactor) if clock is None else clock
+        self.grace = grace
+        self.may_break = may_break
+        self.registry = Registry()
+        self.updates = Updates(self.clock)
+        self.locks = LockService(self.clock, reads_open=reads_open, stop_open=stop_open)
+        self.locks.subscribe(self._lock_changed)
+        self._on_shut_down = on_shut_down
+        self._gate = _Gate(self.locks)
+        self._polls: dict[DeviceNode, Poller] = {}
+        self._members: dict[Any, set[Session]] = {}
+        self._thread = get_ident()
+
+    # Devices
+
+    def devices(self) -> Mapping[str, DeviceNode]:
+        """The devices of the lab by name."""
+        return self.registry.devices
+
+    def watch(
+        self, arrived: Callable[[DeviceNode], None], departed: Callable[[DeviceNode], None]
+    ) -> Callable[[], None]:
+        """Calls `arrived` and `departed` from now on; returns what ends it."""
+        return self.registry.watch(arrived, departed)
+
+    def attach(self, name: str, device: Device) -> DeviceNode:
+        """Brings a device into the lab and opens it; it is there at once, connected or not."""
+        node = self.registry.add(name, device)
+        node.device_queue = DeviceQueue(
+            name,
+            self.clock,
+            self._gate,
+            blocking=device.blocking,
+            from_thread=getattr(self.reactor, "callFromThread", None),
+        )
+        node.each(self._wire_up)
+        if type(device).connect is not Device.connect:
+            node.device_queue.unavailable = "it is being opened"
+            opening = self.hardware(node, "connect", _Nobody(), None)
+            opening.addErrback(self._not_opened, node)
+        self._polls[node] = Poller(self, node)
+        self.registry.announce(node)
+        return node
+
+    def _not_opened(self, failure: Failure, node: DeviceNode) -> None:
+        log.error(
+            "{device} cannot be opened: {reason}",
+            device=node.path,
+            reason=failure.getErrorMessage(),
+        )
+
+    def _wire_up(self, node: Node) -> None:
+        """Lets what changes in the device reach the listeners."""
+        if isinstance(node, ParameterNode):
+            node.state.notify = lambda reading: self._changed(node, reading)
+        elif isinstance(node, DeviceNode):
+            node.device._changed = self._described
+
+    def _changed(self, node: ParameterNode, reading: Reading) -> None:
+        if self.updates.count:
+            self._publish(node, Update(node.path, "value", reading))
+
+    def _described(self, state: ParameterState) -> None:
+        if self.updates.count:
+            for node in self.registry.devices.values():
+                for parameter in node.parameters():
+                    if parameter.state is state:
+                        self._publish(parameter, Update(parameter.path, "metadata", state.reading))
+
+    def _publish(self, node: Node, update: Update) -> None:
+        if get_ident() == self._thread:
+            self.updates.publish(node, update)
+        else:
+            self.reactor.callFromThread(self.updates.publish, node, update)
+
+    def detach(self, name: str) -> Deferred[None]:
+        """Takes a device out of the lab: its calls fail, its locks end, it is closed."""
+        node = self.registry.remove(name)
+        self._polls.pop(node).stop()
+        self.locks.forget(node)
+        return self._close(node)
+
+    def _close(self, node: DeviceNode, wait: float = 5.0) -> Deferred[None]:
+        queue = node.device_queue
+        queue.lose("it has left the lab")
+        if type(node.device).disconnect is Device.disconnect:
+            return queue.stop(wait)
+        closing = queue.run(
+            node.device.disconnect,
+            caller=_Nobody(),
+            verb="disconnect",
+            needs=(),
+            what=f"closing {node.path}",
+            timeout=wait,
+        )
+        closing.addErrback(self._not_closed, node)
+        return closing.addCallback(lambda _: queue.stop(wait))
+
+    def _not_closed(self, failure: Failure, node: DeviceNode) -> None:
+        log.warn("{device}: {reason}", device=node.path, reason=failure.getErrorMessage())
+
+    def hardware(
+        self, node: DeviceNode, verb: str, caller: Any, timeout: float | None
+    ) -> Deferred[None]:
+        """Opens or closes the device's connection to its hardware."""
+        queue = node.device_queue
+        function = node.device.connect if verb == "connect" else node.device.disconnect
+        needs = () if isinstance(caller, _Nobody) else (node,)
+        what = f"{node.path} {verb}"
+        done = queue.run(
+            function, caller=caller, verb=verb, needs=needs, what=what, timeout=timeout
+        )
+
+        def succeeded(_: object) -> None:
+            if verb == "connect":
+                queue.regain()
+                self.updates.publish(node, Update(node.path, "back"))
+            else:
+                self.lose(node, f"disconnected by {getattr(caller, 'name', 'the lab')}")
+
+        def failed(failure: Failure) -> Failure:
+            if verb == "connect" and not failure.check(Locked, NotAllowed, TooLarge):
+                self.lose(node, failure.getErrorMessage())
+            return failure
+
+        return done.addCallbacks(succeeded, failed)
+
+    def lose(self, node: DeviceNode, reason: str) -> None:
+        """A device is lost: its calls fail at once, its listeners are told."""
+        node.device_queue.lose(reason)
+        self.updates.publish(node, Update(node.path, "lost", detail=reason))
+
+    # Sessions
+
+    def open_session(
+        self,
+        wire: str,
+        peer: str,
+        *,
+        name: str | None = None,
+        device: str | DeviceNode | None = None,
+        wait_for_locks: bool = False,
+        timeout: float | None = None,
+    ) -> Session:
+        """A client has come. `name` is what it is known by, if by anything; `device` is where its
+        paths begin. Raises `UnknownName` for a device that is not there."""
+        if isinstance(device, str):
+            node = self.registry.find(device)
+            device = node if isinstance(node, DeviceNode) else node.ancestors[0]
+        return Session(
+            self, wire, peer, name, device, wait_for_locks=wait_for_locks, timeout=timeout
+        )
+
+    def join(self, session: Session) -> None:
+        """A session acts as an owner of locks; several may act as one, by its token."""
+        self._members.setdefault(session.owner, set()).add(session)
+
+    def leave(
+        self, session: Session, grace: float | None = None, keep_leased: bool = False
+    ) -> None:
+        """A session ends; with the last one of an owner its locks end, now or after `grace`.
+
+        With `keep_leased` those with a lease last as long as that.
+        """
+        owner = session.owner
+        members = self._members.get(owner, set())
+        members.discard(session)
+        if members or owner.away:
+            return
+        self._members.pop(owner, None)
+        if grace:
+            self.locks.lost(owner, grace)
+        else:
+            self.locks.gone(owner, keep_leased=keep_leased)
+
+    def drop(self, session: Session) -> None:
+        """Forgets what a session has waiting in any queue."""
+        for node in self.registry.devices.values():
+            node.device_queue.drop(session)
+
+    def _lock_changed(self, change: Change) -> None:
+        if change.hold is not None and self.updates.count:
+            node: Any = change.hold.node
+            self.updates.publish(node, Update(node.path, "lock", detail=change))
+
+    # The end
+
+    def shut_down(self, why: str) -> None:
+        """A client that may do so asks the whole lab to end."""
+        log.info("shutting down: {why}", why=why)
+        if self._on_shut_down is not None:
+            self._on_shut_down(why)
+
+    def stop(self, wait: float = 5.0) -> Deferred[None]:
+        """Closes all devices; fires when they are idle, or after `wait` seconds."""
+        ended = []
+        for node in list(self.registry.devices.values()):
+            self._polls.pop(node).stop()
+            ended.append(self._close(node, wait))
+        self.locks.stop()
+        return DeferredList(ended).addCallback(lambda _: None) if ended else succeed(None)
+
+
+class _Nobody:
+    """The lab itself as a caller."""
+
+    outstanding = 0
+    name = "the lab"
+
+
+class _Gate:
+    """Asks the lock service whether a call may be taken up now."""
+
+    def __init__(self, locks: LockService) -> None:
+        self._locks = locks
+
+    @property
+    def epoch(self) -> int:
+        return self._locks.epoch
+
+    def check(self, caller: Any, verb: str, needs: Any) -> None:
+        if self._locks.count and needs:
+            caller.check(verb, needs)
+
+
+class Poller:
+    """Reads the polled parameters of one device when they are due and the device is free."""
+
+    def __init__(self, lab: Lab, node: DeviceNode) -> None:
+        self._lab = lab
+        self._node = node
+        self._calls: dict[ParameterNode, IDelayedCall] = {}
+        for parameter in node.parameters():
+            if parameter.spec.poll:
+                self._plan(parameter)
+
+    def _plan(self, parameter: ParameterNode) -> None:
+        interval = parameter.spec.poll
+        if interval:
+            self._calls[parameter] = self._lab.clock.callLater(interval, self._poll, parameter)
+
+    def _poll(self, parameter: ParameterNode) -> None:
+        queue = self._node.device_queue
+        if queue.free and queue.unavailable is None:
+            reading = queue.run(
+                read_state,
+                (parameter.state,),
+                caller=_Nobody(),
+                verb="poll",
+                needs=(),
+                what=f"poll of {parameter.path}",
+                timeout=parameter.spec.poll,
+            )
+            reading.addErrback(lambda failure: None)  # the queue has logged what the device said
+        self._plan(parameter)
+
+    def stop(self) -> None:
+        """No more polls."""
+        for call in self._calls.values():
+            if call.active():
+                call.cancel()
+        self._calls.clear()
