@@ -109,6 +109,14 @@ class Job:
         finally:
             current_deadline.reset(token)
 
+    def begin(self, coroutine: CoroutineType[Any, Any, Any]) -> Deferred[Any]:
+        """Begins what an ``async def`` returned, with the deadline in place for all its steps."""
+        token = current_deadline.set(self.deadline)
+        try:
+            return Deferred.fromCoroutine(coroutine)
+        finally:
+            current_deadline.reset(token)
+
 
 class DeviceQueue:
     """The FIFO of one device.
@@ -238,7 +246,7 @@ class DeviceQueue:
             result = job.call()
         except (Exception, SystemExit) as error:
             raise self._fault(job, error) from None
-        return Deferred.fromCoroutine(result) if isinstance(result, CoroutineType) else result
+        return job.begin(result) if isinstance(result, CoroutineType) else result
 
     def _check(self, job: Job) -> None:
         if self.unavailable is not None and job.verb not in ("connect", "disconnect"):
