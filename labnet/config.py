@@ -45,11 +45,12 @@ class LockKeys:
         "open", "whether others may read a parameter that somebody holds exclusively"
     )
     stop: Literal["open", "closed"] = key(
-        "open", "whether others may stop a motion of a device that somebody holds"
+        "closed", "whether others may stop a motion of a device that somebody holds"
     )
     grace: float = key(
         10.0, "how long a named owner keeps its locks after losing its connection", "s", (0, 86400)
     )
+    may_break: bool = key(False, "whether a client may break the lock of another")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ An endpoint of TCP or TLS that names no interface means the loopback address, an
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from labnet.errors import shorten
 
@@ -48,11 +48,10 @@ def check_address(address: str, zmq: bool) -> str:
 def _endpoint_problem(address: str, shown: str) -> str:
     if address.startswith("systemd:"):
         return ""  # its parser already needs the sockets that systemd passes
-    from twisted.internet import endpoints
+    from twisted.internet.endpoints import serverFromString
 
-    parse: Any = endpoints.serverFromString  # untyped in Twisted
     try:
-        parse(None, address)
+        serverFromString(cast(Any, None), address)
     except ModuleNotFoundError as error:
         return f"{shown} needs the Python package {error.name}, not installed"
     except OSError as error:

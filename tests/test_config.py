@@ -127,7 +127,7 @@ class ConfigTests(SynchronousTestCase):
     def test_whole(self) -> None:
         config = parse_config(GOOD, "lab.ini")
         self.assertEqual((config.lab.name, config.lab.drain), ("bench 4", 2.5))
-        self.assertEqual((config.locks.reads, config.locks.stop), ("closed", "open"))
+        self.assertEqual((config.locks.reads, config.locks.stop), ("closed", "closed"))
         self.assertEqual(config.log.default, "warn")
         self.assertEqual(dict(config.log.by_name), {"fake": "debug", "gauge": "error"})
         (serve,) = config.serves

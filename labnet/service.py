@@ -1,0 +1,334 @@
+"""The service tree: the lab, its devices, one listener a section.
+
+`LabService` runs a whole configuration under ``twistd``; `Lab` is for scripts:
+
+    lab = Lab()
+    lab.add("powermeter", PowerMeter())
+    lab.serve("plesty", "tcp://127.0.0.1:5555", device="powermeter").startService()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
+from twisted.internet.error import CannotListenError
+from twisted.python.failure import Failure
+
+from labnet import lab as kernel
+from labnet.config import Config, ServeConfig
+from labnet.device import Device
+from labnet.endpoints import complete_address
+from labnet.errors import LabError
+from labnet.inifile import Section
+from labnet.lab import Listener, ServeOptions
+from labnet.logs import Logger, set_levels
+from labnet.registry import DeviceNode
+from labnet.session import Session
+from labnet.wires.table import Wire, find_wire
+
+DRAIN = 5.0  # seconds that a listener or the devices may take to stop
+
+
+class ListenerService(Service):
+    """One wire at one address; `started` fires when it listens, or with None when it cannot.
+
+    What it could not do is told to `failed`, by default to the log.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        host: Callable[[], kernel.Lab],
+        wire: Wire,
+        address: str,
+        common: ServeOptions,
+        options: Any,
+        *,
+        section: Section | None = None,
+        drain: float = DRAIN,
+        failed: Callable[[str], None] | None = None,
+    ) -> None:
+        self.wire = wire
+        self.address = address
+        self.common = common
+        self.options = options
+        self.listener: Listener | None = None
+        self.started: Deferred[Listener | None] = succeed(None)
+        self._host = host
+        self._section = section
+        self._drain = drain
+        self._failed = failed or self._log_failure
+        if common.name:
+            self.setName(common.name)
+
+    def startService(self) -> None:
+        """Begins to listen."""
+        super().startService()
+        self.started = Deferred.fromCoroutine(self._start())
+
+    def stopService(self) -> Deferred[None]:
+        """Stops listening; fires when the connections have ended, or the time for it is over."""
+        super().stopService()
+        self.started.cancel()
+        return Deferred.fromCoroutine(self._stop())
+
+    @property
+    def shown_device(self) -> str:
+        """The device that is served, or ``*`` for several."""
+        return self.common.device or "*"
+
+    async def _start(self) -> Listener | None:
+        try:
+            self.listener = await self._listen()
+        except CancelledError:
+            return None
+        except (LabError, CannotListenError, OSError, ValueError) as error:
+            self._failed(self._problem(_reason(error)))
+        except Exception as error:
+            if not hasattr(error, "strerror"):  # ZMQ's errors have it, but are no OSError
+                self.log.failure("{address} cannot be listened at", address=self.address)
+            self._failed(self._problem(_reason(error)))
+        return self.listener
+
+    async def _listen(self) -> Listener:
+        host = self._host()
+        for path in (self.common.device, *self.common.devices.values()):
+            if path is not None:
+                host.registry.find(path)
+        module = self.wire.load_server()
+        listener: Listener = await module.listen(
+            host, self.address, self.common, self.options, host.reactor
+        )
+        return listener
+
+    async def _stop(self) -> None:
+        listener, self.listener = self.listener, None
+        if listener is None:
+            return
+        stopping = Deferred.fromCoroutine(listener.stop())
+        try:
+            await stopping.addTimeout(self._drain, self._host().reactor)
+        except TimeoutError:
+            self.log.warn(
+                "{name} has not stopped within {drain} s", name=self._title(), drain=self._drain
+            )
+        except Exception:
+            self.log.failure("{name} did not stop cleanly", name=self._title())
+
+    def _title(self) -> str:
+        return self.common.name or f"{self.wire.name} at {self.address}"
+
+    def _problem(self, reason: str) -> str:
+        if self._section is None:
+            return f"{self.wire.name} at {self.address}: {reason}"
+        shown = self._section.text("listen", self.address)
+        return str(self._section.bad("listen", f"{shown}: {reason}"))
+
+    def _log_failure(self, problem: str) -> None:
+        self.log.error("{problem}", problem=problem)
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be opened, in the system's words where it has some."""
+    if isinstance(error, CannotListenError):
+        error = error.socketError
+    strerror = getattr(error, "strerror", None)
+    return str(strerror or error or type(error).__name__)
+
+
+class Lab:
+    """A lab for scripts: devices, and the wires that serve them.
+
+    `policy` goes to the kernel's `labnet.lab.Lab`: ``reads_open``, ``stop_open``, ``grace`` (s).
+    """
+
+    def __init__(self, **policy: Any) -> None:
+        self.host = kernel.Lab(**policy)
+
+    def add(self, name: str, device: Device) -> DeviceNode:
+        """Brings a device into the lab and opens it; ValueError for a name that is taken."""
+        return self.host.attach(name, device)
+
+    def serve(
+        self,
+        wire: str,
+        listen: str = "",
+        *,
+        device: str | None = None,
+        devices: Mapping[str, str] | None = None,
+        allow: Collection[kernel.Network] = (),
+        timeout: float = 10.0,
+        max_connections: int = 1000,
+        **options: Any,
+    ) -> ListenerService:
+        """A service that serves one device, or several, over one wire; start it to listen.
+
+        `listen` is a Twisted endpoint or a ZMQ address, by default the wire's usual port on
+        127.0.0.1; `timeout` in seconds; `options` are the wire's own keys. Without `device` and
+        `devices` all devices of the lab are served. Raises `UnknownName` for an unknown wire.
+        """
+        row = find_wire(wire)
+        if device is None and devices is None:
+            devices = {name: name for name in self.host.devices()}
+        common = ServeOptions(
+            device=device,
+            devices=devices or {},
+            allow=tuple(allow),
+            timeout=timeout,
+            max_connections=max_connections,
+        )
+        address = complete_address(listen or row.listen)
+        chosen = row.load_server().Options(**options)
+        return ListenerService(lambda: self.host, row, address, common, chosen)
+
+    def session(self, name: str = "script", device: str | None = None) -> Session:
+        """The script's own presence in the lab, to use its devices like any client."""
+        return self.host.open_session("script", "this process", name=name, device=device)
+
+    def stop(self, wait: float = DRAIN) -> Deferred[None]:
+        """Closes all devices; fires when they are idle, or after `wait` seconds."""
+        return self.host.stop(wait)
+
+
+class LabService(MultiService):
+    """A whole configuration; its children are the listeners, by the names of their sections.
+
+    Either all sections listen or none: when one fails, each failure is logged as one line and
+    `end` is called with 1. `end` is called with 0 when a client that may do so ends the lab.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        end: Callable[[int], None] | None = None,
+        make_lab: Callable[..., kernel.Lab] = kernel.Lab,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.lab: kernel.Lab | None = None
+        self.starting: Deferred[None] = succeed(None)
+        self._end = end or (lambda status: None)
+        self._make_lab = make_lab
+        self._problems: list[str] = []
+        for serve in config.serves:
+            self._listener(serve).setServiceParent(self)
+
+    def _listener(self, serve: ServeConfig) -> ListenerService:
+        return ListenerService(
+            self._host,
+            serve.wire,
+            serve.listen,
+            common_options(serve),
+            serve.options,
+            section=serve.section,
+            drain=self.config.lab.drain,
+            failed=self._problems.append,
+        )
+
+    def _host(self) -> kernel.Lab:
+        assert self.lab is not None, "the service has not been started"
+        return self.lab
+
+    def startService(self) -> None:
+        """Makes the lab and its devices and begins to listen; `starting` fires when all is done."""
+        set_levels(self.config.log.default, self.config.log.by_name)
+        self._problems.clear()
+        locks = self.config.locks
+        self.lab = self._make_lab(
+            reads_open=locks.reads == "open",
+            stop_open=locks.stop == "open",
+            grace=locks.grace,
+            may_break=locks.may_break,
+            on_shut_down=lambda why: self._end(0),
+        )
+        self._add_devices(self.lab)
+        if self._problems:
+            Service.startService(self)
+        else:
+            super().startService()
+        self.starting = Deferred.fromCoroutine(self._started())
+        self.starting.addErrback(self._broken)
+
+    def _add_devices(self, lab: kernel.Lab) -> None:
+        for device in self.config.devices:
+            try:
+                lab.attach(device.name, device.make())
+            except LabError as error:
+                self._problems.append(str(error))
+
+    async def _started(self) -> None:
+        listeners = self.listeners()
+        await gatherResults([service.started for service in listeners], consumeErrors=True)
+        if not self.running:
+            return
+        if self._problems:
+            for problem in self._problems:
+                self.log.error("{problem}", problem=problem)
+            await self.stopService()
+            self._end(1)
+        else:
+            self.log.info("{table}", table=start_table(self.config.lab.name, listeners))
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("the lab could not be started", failure)
+        self._end(1)
+
+    def listeners(self) -> list[ListenerService]:
+        """The services of the listeners, in the order of their sections."""
+        return [service for service in self.services if isinstance(service, ListenerService)]
+
+    def stopService(self) -> Deferred[None]:
+        """Stops the listeners, then the devices; fires within bounded time, whatever hangs."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self.running:
+            await super().stopService()
+        lab, self.lab = self.lab, None
+        if lab is None:
+            return
+        drain = self.config.lab.drain
+        try:
+            await lab.stop(drain).addTimeout(drain + 1.0, lab.reactor)
+        except TimeoutError:
+            self.log.warn("devices have not stopped within {drain} s", drain=drain)
+
+
+def common_options(serve: ServeConfig) -> ServeOptions:
+    """What every wire's ``listen`` is told about its section."""
+    return ServeOptions(
+        name=serve.name,
+        device=serve.device,
+        devices=serve.devices,
+        allow=serve.keys.allow,
+        timeout=serve.keys.timeout,
+        max_connections=serve.keys.max_connections,
+        allow_shutdown=serve.keys.allow_shutdown,
+    )
+
+
+def start_table(name: str, services: Sequence[ListenerService]) -> str:
+    """What is served where, with a line to paste for each: one row a listener."""
+    rows = [("device", "wire", "address", "try")]
+    for service in services:
+        listener = service.listener
+        if listener is not None:
+            rows.append(
+                (service.shown_device, service.wire.name, listener.address, listener.example)
+            )
+    return "\n".join([f"{name} serves {len(rows) - 1} listeners", *format_rows(rows)])
+
+
+def format_rows(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """`rows` as lines, their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,107 @@
+"""The command ``twistd labnet``: its options, and the service that it runs."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from labnet.errors import LabError
+
+if TYPE_CHECKING:
+    from labnet.config import Config
+
+
+class Options(usage.Options):
+    """The options of ``twistd labnet``."""
+
+    synopsis = "[--config FILE] [--check]"
+    longdesc = (
+        "Serves the instruments of a lab over many wire formats. Without --config it runs the demo "
+        "lab: simulated instruments on 127.0.0.1."
+    )
+    optParameters = [["config", "c", None, "The lab's configuration; without it, the demo lab."]]
+    optFlags = [["check", None, "Say what the configuration would serve, and exit."]]
+
+    lab_config: Config
+
+    def opt_version(self) -> None:
+        """Show the version of labnet and exit."""
+        from importlib.metadata import version
+
+        print(f"labnet {version('labnet')}")
+        sys.exit(0)
+
+    def parseArgs(self, *args: str) -> None:
+        """UsageError for words that belong to no option."""
+        if args:
+            raise usage.UsageError(f"unexpected {args[0]!r}; a configuration goes behind --config")
+
+    def postOptions(self) -> None:
+        """Reads the configuration: UsageError of one line if it cannot be used."""
+        from labnet.config import load_config
+
+        check = self["check"]
+        try:
+            self.lab_config = load_config(self["config"])
+        except LabError as error:
+            if check:
+                sys.exit(str(error))
+            raise usage.UsageError(str(error)) from None
+        if check:
+            print(summary(self.lab_config))
+            sys.exit(0)
+
+
+def summary(config: Config) -> str:
+    """What a configuration would serve: its devices and a row for each listener."""
+    from labnet.service import format_rows
+
+    rows = [("device", "wire", "listen")]
+    for serve in config.serves:
+        several = ", ".join(serve.devices)
+        rows.append((serve.device or several, serve.wire.name, serve.listen))
+    drivers = [("device", "driver"), *((it.name, it.driver.name) for it in config.devices)]
+    title = f"{config.file}: {config.lab.name} would serve"
+    return "\n".join([title, "", *format_rows(drivers), "", *format_rows(rows)])
+
+
+def makeService(options: Options) -> IService:
+    """The service tree of the configuration; it starts nothing yet."""
+    from labnet.service import LabService
+
+    service: IService = LabService(options.lab_config, end_process)
+    return service
+
+
+def end_process(status: int) -> None:
+    """Stops the reactor; the process ends with `status` once everything has been put away.
+
+    ``twistd`` gives 0 whenever the reactor has stopped without a signal, and an exception on the
+    way out would be a traceback: only the very last step can still say otherwise.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    if status:
+        atexit.register(_exit, status)
+    reactor.callWhenRunning(_stop, reactor)
+
+
+def _stop(reactor: Any) -> None:
+    from twisted.internet.error import ReactorNotRunning
+
+    try:
+        reactor.stop()
+    except ReactorNotRunning:  # it is on its way out already
+        pass
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
