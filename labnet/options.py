@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Collection
@@ -66,12 +68,27 @@ def options_of(target: Any) -> tuple[Option, ...]:
     if maker is object.__init__:
         return ()
     hints = typing.get_type_hints(maker)
+    helps = argument_helps(inspect.getdoc(target) or "")
     parameters = inspect.signature(maker).parameters.values()
     return tuple(
-        Option(parameter.name, hints[parameter.name], parameter.default)
-        for parameter in parameters
-        if _can_parse(hints.get(parameter.name))
+        Option(name, hints[name], it.default, help=helps.get(name, ""))
+        for it in parameters
+        if _can_parse(hints.get(name := it.name))
     )
+
+
+def argument_helps(doc: str) -> dict[str, str]:
+    """What the ``Args:`` part of a docstring says of each argument."""
+    lines = doc.partition("\nArgs:\n")[2].splitlines()
+    helps: dict[str, str] = {}
+    name = ""
+    for line in itertools.takewhile(lambda line: not line or line.startswith("    "), lines):
+        start = re.match(r"    (\w+): +(.*)", line)
+        if start:
+            name, helps[start[1]] = start[1], start[2].strip()
+        elif name and line.strip():
+            helps[name] += f" {line.strip()}"
+    return helps
 
 
 def _of_field(field: dataclasses.Field[Any], hint: Any) -> Option:

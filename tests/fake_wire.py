@@ -29,7 +29,15 @@ class Options:
 
 
 class Gauge(Device):
-    """A device with one value."""
+    """A device with one value.
+
+    Args:
+        start: where it
+            begins, in V.
+        count: how many.
+
+    More of it.
+    """
 
     value = parameter(float, unit="V", initial=1.5)
 

@@ -302,6 +302,10 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual(shown["serve NAME", "allow"].type, "list of network")
         self.assertEqual(shown["device NAME, driver = fake.gauge", "noisy"].default, "no")
         self.assertNotIn(("device NAME, driver = fake.gauge", "clock"), shown)
+        self.assertEqual(
+            [shown["device NAME, driver = fake.gauge", name].help for name in ("start", "count")],
+            ["where it begins, in V.", "how many."],
+        )
 
     def test_types(self) -> None:
         def maker(a: int | None, b: tuple[float, ...], c: object) -> None: ...
