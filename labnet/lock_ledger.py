@@ -79,7 +79,7 @@ class Ledger:
                 hold = self._make(request, place, now)
                 new.append(hold)
             holds.append(hold)
-        if new and self._queue.locks:
+        if new and (self._queue.locks or request.owner.waiting):
             self._look_around(request)
         return Grant(tuple(holds), tuple(new))
 
