@@ -273,7 +273,6 @@ class Device:
         device.members = members = {}
         device._joined = None
         device._changed = None
-        device._on_service = []
         for name, attribute in cls._declared().items():
             members[name] = attribute.make(device)
         return device
@@ -281,7 +280,6 @@ class Device:
     if typing.TYPE_CHECKING:
         _joined: Callable[[str, Any], Any] | None
         _changed: Callable[[ParameterState], None] | None
-        _on_service: list[Callable[[], None]]
 
     @classmethod
     def _declared(cls) -> dict[str, Parameter[Any] | Command]:
@@ -310,24 +308,6 @@ class Device:
     def deadline(self) -> Deadline:
         """The deadline of the call in progress."""
         return current_deadline.get()
-
-    def request_service(self) -> None:
-        """Asks for service, as an instrument pulls SRQ: all message channels to it are told.
-
-        A blocking device must do so in the reactor's thread.
-        """
-        for told in tuple(self._on_service):
-            told()
-
-    def watch_service(self, told: Callable[[], None]) -> Callable[[], None]:
-        """Calls `told` at each request for service from now on; returns what ends it."""
-        self._on_service.append(told)
-
-        def end() -> None:
-            if told in self._on_service:
-                self._on_service.remove(told)
-
-        return end
 
     def connect(self) -> Any:
         """Opens the instrument; may raise, block (if `blocking`) or return a Deferred."""

@@ -47,9 +47,6 @@ class PowerMeter(Simulated):
         int, limits=(1, 1000), initial=1,
         help="Samples of 0.4 ms that make one reading",
     )  # fmt: skip
-    auto_range = parameter(
-        bool, initial=True, help="Whether the meter chooses its range by itself"
-    )
     saturated = parameter(
         bool, access="r", help="Whether the last reading reached the end of the range"
     )
@@ -60,6 +57,9 @@ class PowerMeter(Simulated):
         float, unit="W", limits=(RANGES[0], RANGES[-1]), initial=1e-2, display="{:g}",
         help="Full scale; the next larger range is taken, and auto_range goes off",
     )  # fmt: skip
+    auto_range = parameter(
+        bool, initial=True, help="Whether the meter chooses its range by itself"
+    )
     unit = parameter(
         choices=("W", "DBM"), initial="W", help="Unit of power: W, or dBm (decibels above 1 mW)"
     )

@@ -29,8 +29,7 @@ FULL_SCALE = 65535.0
 def wavelengths() -> npt.NDArray[np.float64]:
     """The wavelength of each pixel in nm."""
     pixels = np.arange(PIXELS, dtype=np.float64)
-    values: npt.NDArray[np.float64] = np.polynomial.polynomial.polyval(pixels, DISPERSION)
-    return values
+    return np.asarray(np.polynomial.polynomial.polyval(pixels, DISPERSION), np.float64)
 
 
 class Spectrometer(Simulated):

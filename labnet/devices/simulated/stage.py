@@ -92,10 +92,6 @@ class Stage(Simulated):
         help="Acceleration and deceleration of the moves that begin from now on",
     )  # fmt: skip
     moving = parameter(bool, access="r", scpi="MOVing", help="Whether the stage is on its way")
-    target = parameter(
-        float, unit="mm", limits=TRAVEL, initial=0.0, display="{:.4f}", scpi="TARGet",
-        help="Where the last move led; setting it begins a move and does not wait for its end",
-    )  # fmt: skip
 
     def __init__(
         self, position: float = 0.0, seed: int = 3, clock: IReactorTime | None = None
@@ -117,6 +113,11 @@ class Stage(Simulated):
         """Where the stage is, to 0.1 um; reported during a move too."""
         where = self._rest if self._motion is None else self._motion.at(self._now())[0]
         return round(where, 4)
+
+    @parameter(unit="mm", limits=TRAVEL, display="{:.4f}", scpi="TARGet")
+    def target(self) -> float:
+        """Where the last move leads; setting it begins a move and does not wait for its end."""
+        return self._end
 
     @target.setter  # type: ignore[no-redef]
     def target(self, position: float) -> None:
