@@ -78,15 +78,14 @@ def makeService(options: Options) -> IService:
     return service
 
 
-def end_process(status: int) -> None:
+def end_process(status: int, reactor: Any = None) -> None:
     """Stops the reactor; the process ends with `status` once everything has been put away.
 
     ``twistd`` gives 0 whenever the reactor has stopped without a signal, and an exception on the
     way out would be a traceback: only the very last step can still say otherwise.
     """
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
+    if reactor is None:
+        from twisted.internet import reactor
     if status:
         atexit.register(_exit, status)
     reactor.callWhenRunning(_stop, reactor)
