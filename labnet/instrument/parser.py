@@ -141,7 +141,7 @@ def _datum(message: Message, at: int) -> tuple[Datum, int]:
     try:
         return read_datum(message, at)
     except ScpiError as fault:
-        raise _DataFault(fault, at)
+        raise _DataFault(ScpiError(fault.number, fault.detail), at)  # without its traceback
 
 
 def _after(pattern: re.Pattern[bytes], message: Message, at: int) -> int:

@@ -95,6 +95,8 @@ def response(value: Any, kind: Kind, arrays: ArrayFormat = ASCII) -> Pieces:
 def _other(value: Any, arrays: ArrayFormat) -> Pieces:
     if isinstance(value, bool):
         return [b"1" if value else b"0"]
+    if isinstance(value, int | float):
+        return [number(value).encode()]
     if isinstance(value, str):
         return [quoted(value)]
     if isinstance(value, bytes | bytearray | memoryview):

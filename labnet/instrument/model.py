@@ -1,0 +1,287 @@
+"""A device as an instrument: which header reads, sets or calls which node of its tree.
+
+Made once for a device and shared by all channels to it, with a cache of messages taken apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred
+
+from labnet.instrument.arguments import Target, is_limit, take, take_all
+from labnet.instrument.data import Datum, Message
+from labnet.instrument.errors import ScpiError
+from labnet.instrument.header import (
+    CommandTree,
+    HeaderError,
+    Pattern,
+    Rank,
+    derived,
+    literal_pattern,
+    read_pattern,
+)
+from labnet.instrument.parser import Unit, parse
+from labnet.instrument.response import Pieces, response
+from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
+from labnet.session import call_state, read_state, write_state
+from labnet.values import Reading
+
+if TYPE_CHECKING:
+    from labnet.instrument.exchange import Exchange
+
+#: Messages up to this length are remembered, taken apart; so many of them.
+MAX_CACHED_LENGTH = 128
+MAX_CACHED = 512
+
+Outcome: TypeAlias = Any
+"""What an action made: a value, a Deferred of one, or a `Wait`."""
+
+
+class Wait:
+    """An outcome to wait for without holding the device: fires when the message may go on."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: Deferred[Any]) -> None:
+        self.until = until
+
+
+class Action:
+    """What a header does.
+
+    `local` ones only concern the client's own status and are open to all under any lock. `alone`
+    says that the action makes several calls of the device that nothing may come between.
+    """
+
+    local = False
+    alone = False
+
+    def begin(self, run: Exchange, numbers: tuple[int, ...], data: tuple[Datum, ...]) -> Outcome:
+        """Carries the action out; raises `ScpiError` or `LabError`."""
+        raise NotImplementedError
+
+    def finish(self, run: Exchange, value: Any) -> Pieces | None:
+        """The response unit for the value that `begin` gave, None for a command."""
+        return None
+
+
+class ReadParameter(Action):
+    """``HEADER?`` of a parameter; with MIN, MAX or DEF its limits."""
+
+    def __init__(self, node: ParameterNode) -> None:
+        self.node = node
+
+    def begin(self, run: Exchange, numbers: tuple[int, ...], data: tuple[Datum, ...]) -> Outcome:
+        if data:
+            if not is_limit(data):
+                raise ScpiError(-108)
+            return Reading(_value(self.node, data, run), 0.0)
+        return run.device(read_state, (self.node.state,), self.node)
+
+    def finish(self, run: Exchange, value: Reading) -> Pieces | None:
+        return response(value.value, self.node.state.spec.kind, run.channel.arrays)
+
+
+class SetParameter(Action):
+    """``HEADER value`` of a parameter."""
+
+    def __init__(self, node: ParameterNode) -> None:
+        self.node = node
+
+    def begin(self, run: Exchange, numbers: tuple[int, ...], data: tuple[Datum, ...]) -> Outcome:
+        value = _value(self.node, data, run)
+        return run.device(write_state, (self.node.state, value), self.node)
+
+
+def _value(node: ParameterNode, data: Sequence[Datum], run: Exchange) -> Any:
+    spec = node.state.spec
+    target = Target(spec.kind, spec.unit, spec.limits, spec.initial)
+    (value,) = take_all((target,), data, run.channel.arrays)
+    return spec.check(value, node.name)
+
+
+class CallCommand(Action):
+    """A command of the device; as a query its result is the response."""
+
+    def __init__(self, node: CommandNode, query: bool) -> None:
+        self.node = node
+        self.query = query
+
+    def begin(self, run: Exchange, numbers: tuple[int, ...], data: tuple[Datum, ...]) -> Outcome:
+        spec = self.node.state.spec
+        args, kwargs = spec.bind(self._arguments(run, numbers, data), {})
+        done = run.device(
+            call_state,
+            (self.node.state.function, args, kwargs),
+            self.node,
+            long=spec.long,
+            urgent=spec.urgent,
+            timeout=spec.timeout,
+        )
+        if not spec.long or done.called:
+            return done
+        if self.query:
+            return Wait(done)
+        run.channel.overlap(done)
+        return None
+
+    def _arguments(
+        self, run: Exchange, numbers: tuple[int, ...], data: tuple[Datum, ...]
+    ) -> tuple[Any, ...]:
+        spec = self.node.state.spec
+        values: list[Any] = list(numbers)
+        at = 0
+        for argument in spec.positional[len(numbers) :]:
+            if at >= len(data) and not argument.required:
+                break
+            target = Target(argument.kind, argument.unit, argument.limits, argument.default)
+            value, at = take(target, data, at, run.channel.arrays)
+            values.append(value)
+        while at < len(data):
+            if spec.variadic is None:
+                raise ScpiError(-108)
+            value, at = take(Target(spec.variadic), data, at, run.channel.arrays)
+            values.append(value)
+        return tuple(values)
+
+    def finish(self, run: Exchange, value: Any) -> Pieces | None:
+        if not self.query:
+            return None
+        return response(value, self.node.state.spec.result, run.channel.arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One unit of a message, looked up: what to do, or the error that stands for it."""
+
+    action: Action | None
+    numbers: tuple[int, ...] = ()
+    data: tuple[Datum, ...] = ()
+    fault: ScpiError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A message, looked up. With `turn` it makes several calls, so needs the device for itself."""
+
+    steps: tuple[Step, ...]
+    turn: bool
+
+
+def make_program(steps: Sequence[Step]) -> Program:
+    """The program of some steps."""
+    device = [s.action for s in steps if s.action is not None and not s.action.local]
+    return Program(tuple(steps), len(device) > 1 or any(action.alone for action in device))
+
+
+class Instrument:
+    """The command tree of one device, and the messages that were taken apart last."""
+
+    def __init__(self, node: DeviceNode, standard: Callable[[Instrument], None]) -> None:
+        self.node = node
+        self.tree: CommandTree[Action] = CommandTree()
+        #: Each readable and writable parameter with its header, in the order of declaration.
+        self.settings: list[tuple[str, ParameterNode]] = []
+        self._cache: dict[bytes, Program] = {}
+        members = [part for part in node.walk() if not isinstance(part, DeviceNode)]
+        self._size = len(members)
+        for member in members:
+            if _header(member):
+                self._declare(member, self._pattern(member), Rank.DECLARED)
+        standard(self)
+        for member in members:
+            if _header(member) is None:
+                self._declare(member, literal_pattern(self._segments(member)), Rank.DERIVED)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the device has got more members since."""
+        return self._size != sum(not isinstance(part, DeviceNode) for part in self.node.walk())
+
+    def _segments(self, member: Node) -> list[str]:
+        names = [member.name]
+        for above in member.ancestors:
+            if above is self.node:
+                break
+            names.append(above.name)
+        return names[::-1]
+
+    def _pattern(self, member: Node) -> Pattern:
+        numbers = [derived(name)[1] for name in self._segments(member)[:-1]]
+        text = _header(member)
+        assert text is not None
+        try:
+            return read_pattern(text, [number for number in numbers if number is not None])
+        except HeaderError as error:
+            raise HeaderError(f"{member.path}: {error}") from None
+
+    def _declare(self, member: Node, pattern: Pattern, rank: Rank) -> None:
+        query: Action | None = None
+        command: Action | None = None
+        if isinstance(member, ParameterNode):
+            state = member.state
+            query = ReadParameter(member) if state.spec.readable else None
+            settable = state.spec.writable and (state.getter is None or state.setter is not None)
+            command = SetParameter(member) if settable and not pattern.query_only else None
+            if query is not None and command is not None:
+                self.settings.append((_plain(pattern), member))
+        elif isinstance(member, CommandNode):
+            if member.spec.result.name != "none" or pattern.query_only:
+                query = CallCommand(member, True)
+            command = None if pattern.query_only else CallCommand(member, False)
+        self.tree.add(pattern, member.path, rank, query=query, command=command)
+
+    def program(self, message: Message) -> Program:
+        """The message taken apart and looked up."""
+        if len(message) > MAX_CACHED_LENGTH:
+            return make_program([self.look_up(unit) for unit in parse(message)])
+        key = bytes(message)
+        program = self._cache.get(key)
+        if program is None:
+            program = make_program([self.look_up(unit) for unit in parse(key)])
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[key] = program
+        return program
+
+    def look_up(self, unit: Unit) -> Step:
+        """What a unit does. That a header is undefined goes before what is wrong with its data."""
+        if not unit.nodes:
+            return Step(None, fault=unit.fault or ScpiError(-102))
+        try:
+            leaf, numbers = self.tree.find(unit.nodes, unit.query)
+        except ScpiError as fault:
+            return Step(None, fault=ScpiError(fault.number, fault.detail))
+        if unit.fault is not None:
+            return Step(None, fault=unit.fault)
+        return Step(leaf.target, numbers, unit.data)
+
+
+def _header(member: Node) -> str | None:
+    """The header that the author gave; an empty one keeps the member out of SCPI."""
+    if isinstance(member, ParameterNode | CommandNode):
+        return member.spec.scpi
+    return None
+
+
+def _plain(pattern: Pattern) -> str:
+    """One spelling of a pattern that every controller may send: the long forms of all nodes."""
+    longest = max(pattern.variants, key=lambda variant: len(variant.nodes))
+    words = [n.long + ("" if n.numbers is None else str(min(n.numbers))) for n in longest.nodes]
+    return ":".join(words)
+
+
+_INSTRUMENTS: WeakKeyDictionary[DeviceNode, Instrument] = WeakKeyDictionary()
+
+
+def instrument_of(node: DeviceNode, standard: Callable[[Instrument], None]) -> Instrument:
+    """The instrument of a device, made when it is first asked for; raises `HeaderError`."""
+    instrument = _INSTRUMENTS.get(node)
+    if instrument is None or instrument.outdated:
+        instrument = _INSTRUMENTS[node] = Instrument(node, standard)
+    return instrument
+
