@@ -199,6 +199,7 @@ def _read_connect(request: Request, value: dict[str, Any]) -> None:
 
 
 def _read_other(request: Request, value: dict[str, Any]) -> None:
+    request.token = value.get("token")
     if "resources" in value:
         request.resources = resource_paths(value["resources"])
 

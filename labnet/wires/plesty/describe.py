@@ -26,6 +26,7 @@ STOCK: Final[Mapping[str, tuple[tuple[tuple[str, str], ...], str, str]]] = {
     "get_config_list": ((), "list", "The keys of all parameters."),
     "get_group_list": ((), "list", "The groups of parameters."),
     "summary": ((), "str", "This device in words."),
+    "check_operatability": ((), "bool", "Whether the device is connected."),
     "doc_model": ((), "dict", "This device as describe has it under doc."),
 }
 """Operations of every device: arguments and their types, type of the result, description.

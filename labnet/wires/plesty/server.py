@@ -1,0 +1,275 @@
+"""A PLESTY device server: one device on a ROUTER socket, or several as a bench agent has them.
+
+Programs written for PLESTY (its ``DeviceTCPIPClient``, DEALER sockets; also REQ sockets) work
+unchanged. What labnet adds, no PLESTY program notices: a request's ``id`` comes back in the reply;
+``connect`` takes ``lease`` (s) and ``token``; a refusal names the holder of the lock; locks keep
+others from writing, and end with the client that holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from labnet import errors
+from labnet.errors import LabError, UnknownName, shorten
+from labnet.lab import Host, ServeOptions
+from labnet.registry import DeviceNode, Node
+from labnet.session import Session
+from labnet.transports.zmq_peers import Peer
+from labnet.wires.plesty.codec import MAX_BODY, MAX_REPLY, Request, RequestCache, failure
+from labnet.wires.plesty.protocol import PlestyProtocol
+from labnet.wires.plesty.served import Claim, Served, claim
+
+# ---- the lab's errors in the peer's words ----------------------------------------------------
+
+Words = tuple[str, str]
+Row = Callable[[Any, Request, Served | None], Words]
+
+
+def _as(kind: str) -> Row:
+    """A row: the bare class name `kind`, and the lab's own sentence."""
+    return lambda error, request, served: (kind, str(error))
+
+
+def _unknown(error: UnknownName, request: Request, served: Served | None) -> Words:
+    if request.type not in ("query", "write") or served is None:
+        return "AttributeError" if request.type == "call" else "KeyError", str(error)
+    name = shorten(request.name)
+    full = None if "." in name else served.full_key(name)
+    text = f"Config parameter '{name}' is not registered."
+    if full is not None:
+        text = (
+            f"Grouped parameter '{name}' requires full key format 'group_prefix.param_key', "
+            f"for example '{full}'."
+        )
+    return "KeyError", repr(text)  # the peer's text of a KeyError has quotes around it
+
+
+def _read_only(error: errors.NotWritable, request: Request, served: Served | None) -> Words:
+    return "ValueError", f"Config parameter '{request.name}' is read-only and cannot be set."
+
+
+def _wrong_type(error: errors.WrongType, request: Request, served: Served | None) -> Words:
+    if request.type == "call":
+        return "TypeError", str(error)
+    value = shorten(str(error.value))
+    return "ValueError", f"{error.what} Value {value} does not match expected type {error.kind}"
+
+
+def _out_of_range(error: errors.OutOfRange, request: Request, served: Served | None) -> Words:
+    value = f"Value {shorten(str(error.value))}"
+    if error.choices:
+        return "ValueError", f"{value} is not in allowed options: {list(error.choices)[:100]}"
+    try:
+        if error.low is not None and error.value < error.low:  # type: ignore[operator]
+            return "ValueError", f"{value} is below minimum of {error.low}"
+        if error.high is not None and error.value > error.high:  # type: ignore[operator]
+            return "ValueError", f"{value} is above maximum of {error.high}"
+    except (TypeError, ValueError):
+        pass  # an array, or a value that a foreign server refused in its own way
+    return "ValueError", str(error)
+
+
+ERRORS: Final[Mapping[type[LabError], Row]] = {
+    UnknownName: _unknown,
+    errors.NotReadable: _as("ValueError"),
+    errors.NotWritable: _read_only,
+    errors.WrongType: _wrong_type,
+    errors.OutOfRange: _out_of_range,
+    errors.BadArguments: _as("TypeError"),
+    errors.Locked: _as("ResourceLockedError"),
+    errors.TimedOut: lambda error, request, served: ("TimeoutError", "Operation timed out"),
+    errors.Cancelled: _as("CancelledError"),
+    errors.DeviceFault: lambda error, request, served: (error.kind, str(error)),
+    errors.NotConnected: _as("ConnectionError"),
+    errors.NotAllowed: _as("PermissionError"),
+    errors.TooLarge: _as("ValueError"),
+    LabError: _as("RuntimeError"),
+}
+
+
+def explain(error: LabError, request: Request, served: Served | None) -> Words:
+    """The exception class and the text of an error reply."""
+    row = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    return row(error, request, served)
+
+
+# ---- the listener ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keys of a section with ``wire = plesty``."""
+
+    token: str = field(
+        default="",
+        metadata={"help": "several devices: what requests must carry as token, empty for nothing"},
+    )
+    max_request: int = field(
+        default=MAX_BODY,
+        metadata={"help": "longest request", "unit": "bytes", "limits": (1024, 1 << 30)},
+    )
+    max_reply: int = field(
+        default=MAX_REPLY,
+        metadata={"help": "longest reply", "unit": "bytes", "limits": (1024, 1 << 30)},
+    )
+
+
+class PlestyFactory:
+    """What the clients of one listener share: the devices, the options, the way out.
+
+    `port` sends: it needs ``send(peer, frames)``.
+    """
+
+    log = Logger()
+
+    def __init__(self, host: Host, common: ServeOptions, options: Options, port: Any) -> None:
+        self.host = host
+        self.common = common
+        self.options = options
+        self.send: Callable[[Peer, list[bytes]], object] = port.send
+        self.requests = RequestCache(options.max_request)
+        #: The key of ``connect`` that shows a lock token or asks for one.
+        self.token_key = "lock_token" if options.token and common.device is None else "token"
+        self.single: Served | None = None
+        self._away: dict[bytes, PlestyProtocol] = {}
+        self._served: dict[str, Served] = {}
+        self._find_single()
+        self.stop_watching = host.watch(self._devices_changed, self._devices_changed)
+
+    def _devices_changed(self, node: DeviceNode) -> None:
+        self._served.clear()
+        self._find_single()
+
+    def _find_single(self) -> None:
+        """The device of a section with only one."""
+        if self.common.device is None:
+            return
+        try:
+            self.single = self._serve(self.common.device.rpartition(".")[2], self.common.device)
+        except UnknownName:
+            self.single = None
+
+    def _serve(self, name: str, path: str) -> Served:
+        first, *rest = path.split(".")
+        top = self.host.devices().get(first)
+        node = None if top is None else top.find(rest)
+        if not isinstance(node, DeviceNode):
+            raise UnknownName(name, self.names(), "device")
+        return Served(name, node)
+
+    def names(self) -> Iterable[str]:
+        """The clients' names of the devices of a section with several."""
+        return self.common.devices or self.host.devices()
+
+    def device(self, name: str) -> Served:
+        """The device that clients call `name`; raises `UnknownName`."""
+        served = self._served.get(name)
+        if served is None:
+            known = self.names()
+            if name not in known:
+                raise UnknownName(name, known, "device")
+            path = self.common.devices[name] if self.common.devices else name
+            served = self._served[name] = self._serve(name, path)
+        return served
+
+    @property
+    def several(self) -> bool:
+        """Whether the listener is a bench of devices."""
+        return self.common.device is None
+
+    def explain(self, error: LabError, request: Request, served: Served | None) -> Words:
+        """The exception class and the text of an error reply."""
+        return explain(error, request, served)
+
+    def claim(self, paths: Iterable[str]) -> Claim:
+        """What a `resources` key means here; on a bench a name begins with the device's."""
+        return claim(paths, self._resource)
+
+    def _resource(self, path: str) -> tuple[Served, Node, str]:
+        if not self.several:
+            served = self.single
+            if served is None:
+                raise self.device_gone()
+            return served, served.resource(path), ""
+        name, _, rest = path.partition("/")
+        served = self.device(name)
+        return served, served.resource(rest), f"{name}/"
+
+    def device_gone(self) -> LabError:
+        """What clients are told while the one device is not in the lab."""
+        return errors.NotConnected(f"the device {self.common.device} is not in the lab now")
+
+    def describe_bench(self) -> dict[str, Any]:
+        """What a bench says of itself."""
+        return {
+            "kind": "plesty-server-agent",
+            "version": "labnet",
+            "home": self.common.name,
+            "fleet": sorted(self.names()),
+            "commands": [],
+            "requests": ["describe", "device", "connect", "disconnect", "help"],
+        }
+
+    # -- clients -----------------------------------------------------------------------------
+
+    def open_session(self, client_id: str, address: str) -> Session:
+        """A session for one client; others see it under its client_id.
+
+        The lab's own register of names is left aside: a client of several PLESTY ports of one lab
+        has the same name on all of them.
+        """
+        session = self.host.open_session(
+            "plesty", address or client_id, timeout=self.common.timeout
+        )
+        session.name = client_id
+        return session
+
+    def received(self, peer: Peer, frames: list[bytes]) -> None:
+        """A message has come."""
+        client = peer.data
+        if client is None:
+            client = self._arrived(peer)
+        client.received(frames)
+
+    def _arrived(self, peer: Peer) -> PlestyProtocol:
+        client = self._away.pop(peer.identity, None)
+        if client is None:
+            client = PlestyProtocol(self, peer)
+        else:
+            client.back(peer)
+        peer.data = client
+        return client
+
+    def lost(self, peer: Peer) -> None:
+        """A client's connection has ended; one with locks may come back for them."""
+        client, peer.data = peer.data, None
+        if client is not None and client.peer is peer and client.lost():
+            self._away[peer.identity] = client
+            self._wait_for(peer.identity, client)
+
+    def _wait_for(self, identity: bytes, client: PlestyProtocol) -> None:
+        self.host.clock.callLater(self.host.grace + 1.0, self._forget, identity, client)
+
+    def _forget(self, identity: bytes, client: PlestyProtocol) -> None:
+        """The grace is over; unless the client came back, nothing is left of it."""
+        if self._away.get(identity) is not client:
+            return
+        if client.session.owner.gone:
+            del self._away[identity]
+        else:
+            self._wait_for(identity, client)
+
+    def failed(self, peer: Peer, reason: Failure) -> None:
+        """A message made the server fail: that is the server's fault, and its client is told."""
+        self.log_failure(reason)
+        self.send(peer, [failure("RuntimeError", "the server failed at this request")])
+
+    def log_failure(self, reason: Failure) -> None:
+        """Logs what nobody foresaw."""
+        self.log.failure("a PLESTY request was not answered", reason)
