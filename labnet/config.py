@@ -222,6 +222,8 @@ def _load(load: Callable[[], Any], section: Section, what: str) -> Any:
     try:
         return load()
     except ModuleNotFoundError as error:
+        if str(error.name).startswith("labnet"):
+            raise
         raise section.bad(what, f"needs the Python package {error.name}, not installed") from None
 
 
