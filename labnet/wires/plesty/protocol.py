@@ -295,7 +295,7 @@ class PlestyProtocol:
         if self.peer is not None:
             self.lost()
         self.peer = peer
-        if not self.session.closed or self.session.owner.gone:
+        if self.session.owner.gone:
             self.begin(peer)
         else:
             self.session.back()

@@ -137,7 +137,7 @@ class PlestyFactory:
         #: The key of ``connect`` that shows a lock token or asks for one.
         self.token_key = "lock_token" if options.token and common.device is None else "token"
         self.single: Served | None = None
-        self._away: dict[bytes, PlestyProtocol] = {}
+        self._clients: dict[bytes, PlestyProtocol] = {}
         self._served: dict[str, Served] = {}
         self._find_single()
         self.stop_watching = host.watch(self._devices_changed, self._devices_changed)
@@ -238,9 +238,9 @@ class PlestyFactory:
         client.received(frames)
 
     def _arrived(self, peer: Peer) -> PlestyProtocol:
-        client = self._away.pop(peer.identity, None)
+        client = self._clients.get(peer.identity)
         if client is None:
-            client = PlestyProtocol(self, peer)
+            client = self._clients[peer.identity] = PlestyProtocol(self, peer)
         else:
             client.back(peer)
         peer.data = client
@@ -249,19 +249,22 @@ class PlestyFactory:
     def lost(self, peer: Peer) -> None:
         """A client's connection has ended; one with locks may come back for them."""
         client, peer.data = peer.data, None
-        if client is not None and client.peer is peer and client.lost():
-            self._away[peer.identity] = client
+        if client is None or client.peer is not peer:
+            return
+        if client.lost():
             self._wait_for(peer.identity, client)
+        else:
+            del self._clients[peer.identity]
 
     def _wait_for(self, identity: bytes, client: PlestyProtocol) -> None:
         self.host.clock.callLater(self.host.grace + 1.0, self._forget, identity, client)
 
     def _forget(self, identity: bytes, client: PlestyProtocol) -> None:
         """The grace is over; unless the client came back, nothing is left of it."""
-        if self._away.get(identity) is not client:
+        if client.peer is not None or self._clients.get(identity) is not client:
             return
         if client.session.owner.gone:
-            del self._away[identity]
+            del self._clients[identity]
         else:
             self._wait_for(identity, client)
 
