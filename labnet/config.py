@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from labnet.devices.table import DRIVERS, Driver, find_driver
 from labnet.endpoints import check_address, complete_address
-from labnet.errors import LabError, UnknownName
+from labnet.errors import LabError, UnknownName, shorten
 from labnet.inifile import ConfigError, Section, error_at, read_ini, read_text, suggest
 from labnet.logs import LEVELS
 from labnet.options import Network, Option, key, options_of, split_list, type_name, values_of
@@ -213,9 +213,9 @@ def _look_up(find: Any, section: Section, what: str) -> Any:
         raise section.error(f"the key {what!r} is missing")
     try:
         return find(name)
-    except UnknownName as error:
-        hint = "" if error.near else suggest(name, WIRES if what == "wire" else DRIVERS)
-        raise section.error(f"{error}{hint}", what) from None
+    except UnknownName:
+        hint = suggest(name, WIRES if what == "wire" else DRIVERS)
+        raise section.error(f"unknown {what} {shorten(name)!r}{hint}", what) from None
 
 
 def _load(load: Callable[[], Any], section: Section, what: str) -> Any:

@@ -174,9 +174,9 @@ class ConfigTests(SynchronousTestCase):
             ("noisy", "noisi"): "20: [device gauge] unknown key 'noisi'; did you mean 'noisy'?",
             ("[locks]", "[lock]"): "6: [lock] unknown section; did you mean 'locks'?",
             ("= fake.gauge", "= fake.gage"): "15: [device gauge] unknown driver 'fake.gage'; "
-            "did you mean fake.gauge?",
+            "did you mean 'fake.gauge'?",
             ("wire = fake", "wire = fakke"): "23: [serve gauge-fake] unknown wire 'fakke'; "
-            "did you mean fake?",
+            "did you mean 'fake'?",
             ("device = gauge", "device = gauje"): "25: [serve gauge-fake] device: there is no "
             "device 'gauje'; did you mean 'gauge'?",
             ("gauge = error", "gage = error"): "12: [log] unknown key 'gage'; "

@@ -160,7 +160,7 @@ class ProgramTests(TestCase):
         ended = await self.twistd("labnet", "--config", file)
         said = (
             f"{file}:5: [device stage] unknown driver 'simulated.stag'; "
-            "did you mean simulated.stage?"
+            "did you mean 'simulated.stage'?"
         )
         self.check_one_line(ended, said)
 

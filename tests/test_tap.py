@@ -107,7 +107,7 @@ class OptionsTests(SynchronousTestCase):
         wrong = GOOD.replace("wire = fake", "wire = fakke", 1)
         ended = self.assertRaises(SystemExit, self.parse, "--check", text=wrong)
         self.assertEqual(
-            ended.code, f"{self.path}:8: [serve one] unknown wire 'fakke'; did you mean fake?"
+            ended.code, f"{self.path}:8: [serve one] unknown wire 'fakke'; did you mean 'fake'?"
         )
 
     def test_plugin(self) -> None:
