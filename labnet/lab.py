@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from labnet.deadlines import Clock
@@ -19,6 +18,7 @@ from labnet.device import Device, ParameterState
 from labnet.errors import Locked, NotAllowed, TooLarge
 from labnet.execution import DeviceQueue
 from labnet.locks import Change, LockService
+from labnet.logs import Logger
 from labnet.registry import DeviceNode, Node, ParameterNode, Registry
 from labnet.session import Session, read_state
 from labnet.updates import Update, Updates

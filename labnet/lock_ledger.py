@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from labnet import errors
 from labnet.deadlines import Clock, Deadlines
@@ -27,6 +26,7 @@ from labnet.lock_table import (
     enter,
     leave,
 )
+from labnet.logs import Logger
 
 
 class Grant(NamedTuple):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from labnet.deadlines import Clock
+from labnet.logs import Logger
 from labnet.registry import Node
 from labnet.values import Reading
 

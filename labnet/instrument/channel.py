@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from labnet.device import is_message_device
@@ -22,6 +21,7 @@ from labnet.instrument.data import Message
 from labnet.instrument.errors import ScpiError, from_lab_error
 from labnet.instrument.header import HeaderError
 from labnet.instrument.status import Status
+from labnet.logs import Logger
 from labnet.registry import DeviceNode
 from labnet.session import Session
 

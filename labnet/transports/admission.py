@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from twisted.logger import Logger
+from labnet.logs import Logger
 
 Network = IPv4Network | IPv6Network
 

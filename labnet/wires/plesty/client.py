@@ -13,10 +13,10 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from labnet.errors import DeviceFault, LabError, NotConnected, OutOfRange, TimedOut
+from labnet.logs import Logger
 from labnet.wires.plesty.conversation import Conversation, Link
 
 DISCONNECT_TIMEOUT: Final = 30.0

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from labnet import errors
 from labnet.errors import LabError, UnknownName, shorten
 from labnet.lab import Host, ServeOptions
+from labnet.logs import Logger
 from labnet.registry import DeviceNode, Node
 from labnet.session import Session
 from labnet.transports.zmq_peers import Peer
