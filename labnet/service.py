@@ -258,7 +258,8 @@ class LabService(MultiService):
     def _add_devices(self, lab: kernel.Lab) -> None:
         for device in self.config.devices:
             try:
-                lab.attach(device.name, device.make())
+                node = lab.attach(device.name, device.make())
+                node.device_queue.limit = device.keys.timeout
             except LabError as error:
                 self._problems.append(str(error))
 

@@ -205,6 +205,10 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual(self.log.lines("error"), [said])
         self.assertEqual((self.ends, self.asked), ([1], []))
 
+    def test_a_time_limit_of_a_device(self) -> None:
+        self.started(TWO.replace("start = 1", "start = 1\ntimeout = 30"))
+        self.assertEqual(self.lab.devices()["gauge"].device_queue.limit, 30)
+
     def test_a_part_that_is_not_there(self) -> None:
         self.started(TWO.replace("a: gauge", "a: gauge.valu"))
         (line,) = self.log.lines("error")
