@@ -176,9 +176,9 @@ class Conversation:
         request.id = self._last_id
         try:
             body = encode_request(request.type, request.fields, request.id if number else 0)
-        except NotSerializable as error:
-            text = str(error).removeprefix("result of ").partition(",")[0]
-            self._finish(request, BadArguments(f"{request.what}: {text}"))
+        except NotSerializable:
+            text = f"{request.what}: a value or argument has no form in JSON"
+            self._finish(request, BadArguments(text))
             return
         request.heard = self._heard
         request.timer = self._clock.callLater(request.limit, self._expired, request)
