@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITransport
-from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from labnet.logs import Logger
 
 LARGE = 64 * 1024
 """From this size on (bytes) copying what the socket did not take costs more than a turn."""
@@ -23,6 +26,8 @@ MESSAGES_A_TURN = 64
 OUTPUT_LIMIT = 16 * 1024 * 1024
 INPUT_LIMIT = 64 * 1024
 STREAMED_A_TURN = 1024 * 1024
+
+_DONE = Failure(ConnectionDone())
 
 
 def _is_plain_tcp(kind: type) -> bool:
@@ -75,6 +80,31 @@ def _idle(transport: tcp.Connection) -> bool:
         and not transport.TLS
         and (transport.producer is None or transport.streamingProducer)
     )
+
+
+def read_now(transport: ITransport) -> None:
+    """Take what has arrived on a TCP transport, in this turn; for `connectionMade`.
+
+    A client that connects for each request has often sent it by the time it is accepted: reading at
+    once saves the reactor a turn. The end of the stream is left to the reactor.
+    """
+    if _plain_tcp[type(transport)]:
+        cast(tcp.Connection, transport).doRead()
+
+
+def close_now(transport: ITransport) -> None:
+    """Close a TCP transport that has nothing queued, in this turn; else `loseConnection`.
+
+    For `IHalfCloseableProtocol.readConnectionLost` of a protocol that has nothing left to answer:
+    Twisted does just this for a protocol without that interface, while `loseConnection` would cost
+    another turn and an empty `send`. The protocol's `connectionLost` is called from here.
+    """
+    if _plain_tcp[type(transport)]:
+        plain = cast(tcp.Connection, transport)
+        if _idle(plain):
+            plain.connectionLost(_DONE)
+            return
+    transport.loseConnection()
 
 
 @implementer(IPushProducer)

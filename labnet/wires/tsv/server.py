@@ -23,7 +23,7 @@ from labnet.lab import Host, ServeOptions
 from labnet.logs import WireLog
 from labnet.registry import Node
 from labnet.session import Session
-from labnet.transports.prompt import MESSAGES_A_TURN, Pace, write_now
+from labnet.transports.prompt import MESSAGES_A_TURN, Pace, close_now, read_now, write_now
 from labnet.transports.tcp import TcpListener, listen_tcp
 from labnet.wires.tsv import codec
 from labnet.wires.tsv.actions import Client
@@ -64,6 +64,10 @@ class TsvProtocol(Protocol):
         self._borrowed: set[_Borrowed] = set()
 
     # What arrives
+
+    def connectionMade(self) -> None:
+        if self.transport is not None:
+            read_now(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         self._lines += self._splitter.feed(data)
@@ -203,7 +207,10 @@ class TsvProtocol(Protocol):
         if self._pace is not None:
             self._pace.close()
         elif self.transport is not None:
-            self.transport.loseConnection()
+            if self._ending:
+                close_now(self.transport)
+            else:
+                self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closed = True
