@@ -31,7 +31,9 @@ class Clock(Protocol):
     """Time in seconds that only moves forward, and calls after a while."""
 
     def seconds(self) -> float: ...
-    def callLater(self, delay: float, function: Callable[..., Any], *args: Any) -> IDelayedCall: ...
+    def callLater(
+        self, delay: float, function: Callable[..., Any], /, *args: Any
+    ) -> IDelayedCall: ...
 
 
 class Deadlines(Generic[T]):

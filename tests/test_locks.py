@@ -18,7 +18,7 @@ class Node:
     """What the lock service asks of a node of the tree."""
 
     def __init__(self, name: str, parent: Node | None = None) -> None:
-        self.path = name if parent is None else f"{parent.path}.{name}"
+        self.path: str = name if parent is None else f"{parent.path}.{name}"
         self.ancestors: tuple[Node, ...] = () if parent is None else (parent, *parent.ancestors)
         self.lock: Any = None
 

@@ -25,7 +25,7 @@ from labnet.locks import EXCLUSIVE, SHARED, LockService, Mode, Owner
 
 class Node:
     def __init__(self, name: str, parent: Node | None = None) -> None:
-        self.path = name if parent is None else f"{parent.path}.{name}"
+        self.path: str = name if parent is None else f"{parent.path}.{name}"
         self.ancestors: tuple[Node, ...] = () if parent is None else (parent, *parent.ancestors)
         self.lock: Any = None
 
@@ -244,7 +244,7 @@ class LocksLikeTheModel(RuleBasedStateMachine):
     ) -> None:
         if owner in self.model.away:
             return
-        want = Wanted(owner, paths, *mode, lease, replace)
+        want = Wanted(owner, paths, mode[0], mode[1], lease, replace)
         granted = self.model.grantable(want)
         already = [bool(self.model.standing(want, path)) for path in paths]
         nodes, who, options = self.asked(want)
@@ -280,7 +280,7 @@ class LocksLikeTheModel(RuleBasedStateMachine):
         wait: float | None,
     ) -> None:
         if owner not in self.model.away:
-            want = Wanted(owner, paths, *mode, lease, replace)
+            want = Wanted(owner, paths, mode[0], mode[1], lease, replace)
             nodes, who, options = self.asked(want, wait=wait)
             self.wait(want, lambda: self.locks.acquire(nodes, who, **options), wait)
 
@@ -464,7 +464,7 @@ def outcome(results: list[Any]) -> str:
 class ModelTests(SynchronousTestCase):
     def test_any_history(self) -> None:
         """Whatever happens in whatever order, both tell the same."""
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             LocksLikeTheModel,
             settings=settings(max_examples=60, stateful_step_count=40, deadline=None),
         )
