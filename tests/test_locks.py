@@ -945,7 +945,9 @@ class BreakAndNewsTests(LocksCase):
 
     def told(self) -> list[tuple[str, str]]:
         """What was told since the last call: the word, and the path or the owner."""
-        told = [(c.what, c.hold.path if c.hold else c.owner.name) for c in self.news]
+        told: list[tuple[str, str]] = [
+            (c.what, c.hold.path if c.hold else c.owner.name) for c in self.news
+        ]
         self.news.clear()
         return told
 
