@@ -77,7 +77,7 @@ class Input(Device):
         self._auto.store(not scale)
         if scale:
             self._range.store(_next_above(self.quantity.ranges, scale))
-        part = resolution / self.scale
+        part = resolution / self.scale * (1 + 1e-9)
         fine = [cycles for cycles, noise in NOISE.items() if noise <= part]
         self._nplc.store(min(fine, default=max(NOISE)) if resolution else 1.0)
 

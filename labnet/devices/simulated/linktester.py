@@ -54,7 +54,7 @@ class LinkTester(Simulated):
         self._sum = 0
         self._requests: set[IDelayedCall] = set()
 
-    @command(scpi="TEST:BLOCK?", reads=True, timeout=60.0, limits={"length": (0, LONGEST)})
+    @command(scpi="TEST:BLOCk?", reads=True, timeout=60.0, limits={"length": (0, LONGEST)})
     async def block(self, length: int) -> bytes:
         """Answers a block of so many bytes; byte i is i & 255."""
         self._refuse_longer(length)
