@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from labnet.deadlines import Clock
 from labnet.device import Deadline, current_deadline
 from labnet.errors import Cancelled, DeviceFault, LabError, NotConnected, TimedOut, TooLarge
+from labnet.logs import Logger
 
 #: The most calls that wait for one device; a further one is refused.
 MAX_WAITING = 1000
@@ -138,6 +138,8 @@ class DeviceQueue:
         self.blocking = blocking
         #: Why the device cannot be used, or None when it can.
         self.unavailable: str | None = None
+        #: Seconds that a call may take where neither wire nor command says so; None: the section's.
+        self.limit: float | None = None
         self.counts = {"done": 0, "failed": 0, "refused": 0, "timed_out": 0, "dropped": 0}
         self._clock = clock
         self._seconds = clock.seconds
@@ -520,8 +522,9 @@ class Turn:
         *,
         what: str,
         timeout: float | None,
+        long: bool = False,
     ) -> Deferred[Any]:
-        """One call within the turn; the locks are not asked again."""
+        """One call within the turn; the locks are not asked again. A `long` one may outlast it."""
         queue = self._queue
         if self.over:
             return fail(TimedOut(what, timeout))
@@ -541,6 +544,8 @@ class Turn:
         else:
             deferred = queue._promise(job)
             queue.in_thread(job)
+        if long:
+            return deferred
         self._inside += 1
         return deferred.addBoth(self._came_back)
 

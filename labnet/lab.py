@@ -285,7 +285,8 @@ class Lab:
     ) -> None:
         """A session ends; with the last one of an owner its locks end, now or after `grace`.
 
-        With `keep_leased` those with a lease last as long as that.
+        With `keep_leased` those with a lease last as long as that. An owner known by name for whom
+        only others have acted lately is still waited for.
         """
         owner = session.owner
         members = self._members.get(owner, set())
@@ -293,6 +294,8 @@ class Lab:
         if members or owner.away:
             return
         self._members.pop(owner, None)
+        if owner.named and not session.named:
+            grace = self.grace
         if grace:
             self.locks.lost(owner, grace)
         else:

@@ -23,6 +23,7 @@ from labnet.updates import Listener, Subscription
 from labnet.values import Reading, frozen
 
 if TYPE_CHECKING:
+    from labnet.execution import DeviceQueue
     from labnet.instrument.channel import MessageChannel
     from labnet.lab import Lab
 
@@ -59,7 +60,7 @@ class Session:
         self.closed = False
         #: Calls without an answer yet.
         self.outstanding = 0
-        self._named = name is not None
+        self.named = name is not None
         self._locks = lab.locks
         self._names = lab.registry.names(device)
         self._allowed = allowed
@@ -225,8 +226,8 @@ class Session:
             self._admit(verb, node)
         except LabError as error:
             return fail(error)
-        limit = self.timeout if timeout is None else timeout
         queue = node.top.device_queue
+        limit = self._limit(queue, timeout)
 
         def go() -> Deferred[Any]:
             return queue.run(
@@ -244,9 +245,31 @@ class Session:
 
         return self._clear(verb, needs, go)
 
+    def run_message(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        node: Node,
+        device: DeviceNode,
+        timeout: float | None,
+        *,
+        long: bool = False,
+        urgent: bool = False,
+    ) -> Deferred[Any]:
+        """One call as part of a program message, which needs the whole `device` unlocked."""
+        return self._run(
+            function, args, None, node, "message", (device,), timeout, long=long, urgent=urgent
+        )
+
+    def _limit(self, queue: DeviceQueue, timeout: float | None) -> float | None:
+        """The time limit of a call: the wire's or command's own, the device's, the section's."""
+        if timeout is None:
+            timeout = queue.limit
+        return self.timeout if timeout is None else timeout
+
     def turn(self, device: DeviceNode, timeout: float | None = None) -> Deferred[Any]:
         """The device for several calls in a row (`execution.Turn`), as for a program message."""
-        limit = self.timeout if timeout is None else timeout
+        limit = self._limit(device.top.device_queue, timeout)
 
         def go() -> Deferred[Any]:
             return device.top.device_queue.turn(
@@ -315,13 +338,17 @@ class Session:
 
     @property
     def owner(self) -> Owner:
-        """Whose locks this session takes and obeys."""
+        """Whose locks this session takes and obeys.
+
+        A second live session under one name is an owner of its own, who cannot come back by name.
+        """
         if self._owner is None:
-            known = self._locks.owner_by_name(self.wire, self.name) if self._named else None
+            known = self._locks.owner_by_name(self.wire, self.name) if self.named else None
             if known is not None and known.away and self._locks.back(known):
                 self._owner = known
             else:
-                self._owner = self._locks.owner(self.name, self.wire, self.peer, named=self._named)
+                named = self.named and known is None
+                self._owner = self._locks.owner(self.name, self.wire, self.peer, named=named)
         return self._owner
 
     @property
@@ -339,6 +366,7 @@ class Session:
             raise NotAllowed("nobody holds a lock under this token")
         if self._owner is not None and self._owner is not owner:
             self.lab.leave(self)
+        self._locks.back(owner)
         self._owner = owner
         self.lab.join(self)
 
