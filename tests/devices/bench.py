@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.device import Device
+from labnet.instrument.channel import check_headers
 from labnet.lab import Lab
 from labnet.registry import CommandNode, ParameterNode
 from labnet.session import Path, Session
@@ -68,8 +69,9 @@ class BenchCase(SynchronousTestCase):
         return node.spec
 
     def assert_helpful(self, name: str) -> None:
-        """All parameters and commands of the device have a help text, on one line."""
+        """All members of the device have a help text on one line, and headers that differ."""
         node = self.lab.devices()[name]
+        check_headers(node)
         helps = {parameter.path: parameter.spec.help for parameter in node.parameters()}
         helps |= {command.path: command.spec.help for command in node.commands()}
         for path, text in helps.items():

@@ -133,6 +133,9 @@ class DmmTests(BenchCase):
         self.assertApproximates(float(answer), -0.05, 1e-5)
         self.assertEqual(self.scpi(session, b"VOLT:RANG?"), b"0.1")
 
+    def test_no_such_mains(self) -> None:
+        self.assertRaises(ValueError, Dmm, line_frequency=400.0)
+
     def test_by_its_commands(self) -> None:
         value = self.takes(self.session.call("measure_voltage", range=10.0), 0.02)
         self.assertApproximates(value, 5.0, 1e-3)

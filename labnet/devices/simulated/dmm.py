@@ -127,6 +127,8 @@ class Dmm(Simulated):
         seed: int = 6,
         clock: IReactorTime | None = None,
     ) -> None:
+        if line_frequency not in (50, 60):
+            raise ValueError(f"line_frequency must be 50 or 60 Hz, not {line_frequency:g}")
         super().__init__(seed, clock)
         self.voltage = Input(VOLTAGE)
         self.current = Input(CURRENT)

@@ -77,7 +77,6 @@ class Stage(Simulated):
 
     Args:
         position: where it stands at first, in mm.
-        seed: as of all simulated instruments.
         clock: its time; None for the reactor's.
     """
 
@@ -93,12 +92,10 @@ class Stage(Simulated):
     )  # fmt: skip
     moving = parameter(bool, access="r", scpi="MOVing", help="Whether the stage is on its way")
 
-    def __init__(
-        self, position: float = 0.0, seed: int = 3, clock: IReactorTime | None = None
-    ) -> None:
+    def __init__(self, position: float = 0.0, clock: IReactorTime | None = None) -> None:
         if not TRAVEL[0] <= position <= TRAVEL[1]:
             raise OutOfRange("position", position, *TRAVEL)
-        super().__init__(seed, clock)
+        super().__init__(0, clock)
         self._rest = float(position)
         self._end = self._rest
         self._motion: Motion | None = None
