@@ -1,0 +1,226 @@
+"""What `tests.test_wires` must know of a wire to put to it the questions that all are asked.
+
+One adapter a row of ``labnet/wires/table.py``. Everything runs in memory: the wire's own ``listen``
+on a reactor that has no sockets, or for ZMQ its factory with a port that keeps what is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+
+from labnet.device import Device
+from labnet.lab import Lab, ServeOptions
+from labnet.transports.zmq import Peer
+from labnet.wires.plesty.server import PlestyFactory
+from labnet.wires.table import WIRES
+from tests.wires.plesty_toy import SentReplies, Toy
+from tests.wires.toy_motor import ToyMotor
+from tests.wires.vectors import exchanges, records
+
+
+class Client(Protocol):
+    """One client of a server in memory."""
+
+    def tell(self, *pieces: bytes) -> bytes:
+        """What comes back at once when these arrive one after the other."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has closed the connection."""
+
+    def vanish(self) -> None:
+        """The connection is lost."""
+
+
+class Adapter(Protocol):
+    """One wire. Requests are whole messages as a client sends them."""
+
+    name: str
+    options: dict[str, Any]  # a low bound on the length of a message
+    splits: Sequence[str]  # how the wire's bytes may be cut: whole, bytewise, joined
+    half: bytes  # the beginning of a request
+    too_long: bytes  # a request over the bound
+
+    def device(self, clock: Any) -> Device:
+        """The device for which `cases` were recorded."""
+
+    def cases(self) -> list[list[bytes]]:
+        """What recorded clients wrote, one list a connection."""
+
+    def serve(self, lab: Lab, device: str, **options: Any) -> Callable[[], Client]:
+        """Serves the device; returns what makes a client."""
+
+    def read(self) -> bytes:
+        """Asks for the parameter ``level``."""
+
+    def write(self, value: float) -> bytes:
+        """Sets the parameter ``level``."""
+
+    def lock(self, name: str) -> bytes:
+        """Locks the device ``bench`` until the connection ends."""
+
+    def succeeded(self, reply: bytes) -> bool:
+        """Whether a reply is no error."""
+
+
+class StreamClient:
+    """A client of a stream wire."""
+
+    def __init__(self, reactor: MemoryReactorClock, factory: Any) -> None:
+        self._reactor = reactor
+        address = IPv4Address("TCP", "127.0.0.1", 40000)
+        self._transport = StringTransport(peerAddress=address)
+        self._server = factory.buildProtocol(address)
+        self._server.makeConnection(self._transport)
+        self._lost = False
+
+    def tell(self, *pieces: bytes) -> bytes:
+        for piece in pieces:
+            if not self.ended:
+                self._server.dataReceived(piece)
+            self._turns()
+        answer: bytes = self._transport.value()
+        self._transport.clear()
+        return answer
+
+    def _turns(self) -> None:
+        """Lets what was put off to the next turns happen."""
+        while any(call.getTime() <= self._reactor.seconds() for call in self._calls()):
+            self._reactor.advance(0)
+
+    def _calls(self) -> list[Any]:
+        return list(self._reactor.getDelayedCalls())
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._transport.disconnecting or self._transport.disconnected)
+
+    def vanish(self) -> None:
+        if not self._lost:
+            self._lost = True
+            self._server.connectionLost(Failure(ConnectionLost()))
+            self._turns()
+
+
+class StreamWire:
+    """What the stream wires have in common: `listen` on a reactor without sockets."""
+
+    name: str
+    splits = ("whole", "bytewise", "joined")
+
+    def serve(self, lab: Lab, device: str, **options: Any) -> Callable[[], Client]:
+        module = WIRES[self.name].load_server()
+        reactor = lab.reactor
+        common = ServeOptions(name=self.name, device=device)
+        listening = Deferred.fromCoroutine(
+            module.listen(lab, "tcp:7000", common, module.Options(**options), reactor)
+        )
+        assert listening.called, "a TCP port opens at once"
+        listening.addErrback(Failure.raiseException)
+        factory = reactor.tcpServers[-1][1]
+        return lambda: StreamClient(reactor, factory)
+
+
+class Tsv(StreamWire):
+    """Tab-separated lines."""
+
+    name = "tsv"
+    options = {"max_line": 100}
+    half = b"set\tlev"
+    too_long = b"ping\t" + b"x" * 200 + b"\n"
+
+    def device(self, clock: Any) -> Device:
+        return ToyMotor(clock)
+
+    def cases(self) -> list[list[bytes]]:
+        return [exchange.sent for exchange in exchanges("tsv")]
+
+    def read(self) -> bytes:
+        return b"get\tlevel\n"
+
+    def write(self, value: float) -> bytes:
+        return f"set\tlevel\t{value}\n".encode()
+
+    def lock(self, name: str) -> bytes:
+        return f"lock\tbench\t{name}\n".encode()
+
+    def succeeded(self, reply: bytes) -> bool:
+        return reply.startswith(b"1\t")
+
+
+class ZmqClient:
+    """A client of a ZMQ wire: each piece is a whole message."""
+
+    ended = False
+
+    def __init__(self, factory: Any, port: SentReplies, number: int) -> None:
+        self._factory = factory
+        self._port = port
+        self._peer = Peer(b"\0lab" + bytes([number]), number, f"127.0.0.1:{40000 + number}")
+
+    def tell(self, *pieces: bytes) -> bytes:
+        for piece in pieces:
+            self._factory.messageReceived(self._peer, [piece])
+        return b"\n".join(self._port.taken(self._peer))
+
+    def vanish(self) -> None:
+        self._peer.alive = False
+        self._factory.peerLost(self._peer)
+
+
+class Plesty:
+    """JSON over ZMQ, which cuts messages itself."""
+
+    name = "plesty"
+    options = {"max_request": 1024}
+    splits = ("whole",)
+    half = b'{"type": "wri'
+    too_long = json.dumps({"type": "query", "param": "x" * 2000}).encode()
+
+    def device(self, clock: Any) -> Device:
+        return Toy(clock)
+
+    def cases(self) -> list[list[bytes]]:
+        sent: dict[str, list[bytes]] = {}
+        for record in records("plesty"):
+            if record["direction"] == "c2s" and "kind" not in record:
+                frame = record["frames"][-1]
+                text = frame.get("utf8")
+                body = bytes.fromhex(frame["hex"]) if text is None else text.encode()
+                sent.setdefault(record["case"], []).append(body)
+        return list(sent.values())
+
+    def serve(self, lab: Lab, device: str, **options: Any) -> Callable[[], Client]:
+        module = WIRES[self.name].load_server()
+        port = SentReplies()
+        common = ServeOptions(name=self.name, device=device)
+        factory = PlestyFactory(lab, common, module.Options(**options))
+        factory.makeConnection(cast(Any, port))
+        numbers = iter(range(1, 200))
+        return lambda: ZmqClient(factory, port, next(numbers))
+
+    def _request(self, type: str, **fields: Any) -> bytes:
+        return json.dumps({"type": type, **fields}).encode()
+
+    def read(self) -> bytes:
+        return self._request("query", param="level")
+
+    def write(self, value: float) -> bytes:
+        return self._request("write", param="level", value=value)
+
+    def lock(self, name: str) -> bytes:
+        return self._request("connect", resources=["level"])
+
+    def succeeded(self, reply: bytes) -> bool:
+        return json.loads(reply)["status"] == "ok"
+
+
+ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (Tsv(), Plesty())}
