@@ -124,15 +124,24 @@ class Connections(Generic[P]):
             factory = _Factory(self._made)
             self._service = ClientService(self._endpoint, factory, pauses, self._clock)
             self._service.startService()
+        waiting = self._service.whenConnected(failAfterFailures=1)
+        waited = not waiting.called
         try:
-            protocol: Any = await self._service.whenConnected(failAfterFailures=1)
+            protocol: Any = await waiting
         except CancelledError:
             if self._service is None:
                 raise NotConnected(f"the client of {self.where} was closed")
             raise
         except Exception as error:
+            await self._next_turn(waited)
             raise not_connected(error, self.where)
+        await self._next_turn(waited)
         return protocol  # type: ignore[no-any-return]
+
+    async def _next_turn(self, waited: bool) -> None:
+        # The service calls back from inside its state machine, where nobody may stop it.
+        if waited:
+            await deferLater(self._clock, 0)
 
     def close(self) -> Deferred[None]:
         """Closes every connection; fires when all of them have gone."""

@@ -26,7 +26,10 @@ class ToyMotor(Device):
 
     @command
     def move_abs(self, position: float) -> str:
-        """Moves to a position."""
+        """Moves to a position.
+
+        At once.
+        """
         self.store("position", position)
         self.log.append(f"move {position}")
         return f"Moved to {position:g}"
@@ -61,11 +64,16 @@ class ToyMotor(Device):
         """Fails as hardware that does not answer does."""
         raise TimeoutError("by hand")
 
-    @command
+    @command(long=True)
     def slow(self, seconds: float) -> Deferred[str]:
         """Takes its time."""
         self.log.append("slow begins")
         return deferLater(self.clock, seconds, lambda: "done")
+
+    @command(timeout=0.2)
+    def deadline(self, seconds: float) -> Deferred[str]:
+        """Takes twice its time, with a limit of its own."""
+        return deferLater(self.clock, 2 * seconds, lambda: "done")
 
     @command
     def silent(self) -> None:
@@ -100,6 +108,11 @@ class ToyMotor(Device):
     def typed(self, f: float, n: int = 7) -> list[Any]:
         """A float and an int."""
         return [f, n]
+
+    @command
+    def stop(self) -> str:
+        """Stops."""
+        return "stopped"
 
 
 assert ToyMotor(None).members["echo"].spec.variadic is BYTES  # type: ignore[union-attr]

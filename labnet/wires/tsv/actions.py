@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from labnet.errors import BadArguments, DeviceFault, LabError, TimedOut, WrongType
+from labnet.logs import Logger
 from labnet.session import Session
 from labnet.specs import CommandSpec, ParameterSpec
 from labnet.values import ANY, BYTES, FLOAT, STR, ArrayKind, Kind, ListKind, Reading
 from labnet.wires.tsv import codec
+
+log = Logger(namespace="labnet.wires.tsv")
 
 #: What hardware that does not answer raises; its reply has a form of its own.
 SILENT = frozenset({"TimeoutError", "timeout"})
@@ -71,8 +74,8 @@ def guarded_by(command: str, action: Action) -> Action:
     def guarded(client: Client) -> Answer:
         try:
             answer = action(client)
-        except LabError as error:
-            return error_reply(command, error)
+        except Exception:
+            return _failed(Failure(), command)
         if not isinstance(answer, Deferred):
             return answer
         answer.addErrback(_failed, command)
@@ -84,10 +87,13 @@ def guarded_by(command: str, action: Action) -> Action:
 
 
 def _failed(failure: Failure, command: str) -> bytes:
-    failure.trap(LabError)
     error = failure.value
-    assert isinstance(error, LabError)
-    return error_reply(command, error)
+    if isinstance(error, LabError):
+        return error_reply(command, error)
+    if isinstance(error, CancelledError):
+        return codec.command_failed(command, "it was cancelled")
+    log.failure("the command {command} failed", failure, command=command)
+    return codec.command_failed(command, "the server failed; its log says why")
 
 
 def now(answer: Deferred[Any], encode: Callable[[Any], bytes]) -> Answer:

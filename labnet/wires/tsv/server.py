@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -118,13 +118,7 @@ class TsvProtocol(Protocol):
     def _await(self, answer: Deferred[bytes]) -> None:
         self._busy = True
         self._paced().hold()
-        answer.addErrback(self._broken)
         answer.addCallback(self._answered)
-
-    def _broken(self, failure: Failure) -> bytes:
-        if not failure.check(CancelledError):
-            self.factory.log.logger.failure("{peer}: a request failed", failure, peer=self.peer)
-        return codec.encode_reply(False, "the server failed; its log says why")
 
     def _answered(self, reply: bytes) -> None:
         self._busy = False
