@@ -323,8 +323,10 @@ class Lab:
         """Closes all devices; fires when they are idle, or after `wait` seconds."""
         ended = []
         for node in list(self.registry.devices.values()):
-            self._polls.pop(node).stop()
-            ended.append(self._close(node, wait))
+            poller = self._polls.pop(node, None)
+            if poller is not None:  # else a second stop
+                poller.stop()
+                ended.append(self._close(node, wait))
         self.locks.stop()
         return DeferredList(ended).addCallback(lambda _: None) if ended else succeed(None)
 
