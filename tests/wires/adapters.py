@@ -21,6 +21,7 @@ from labnet.lab import Lab, ServeOptions
 from labnet.transports.zmq import Peer
 from labnet.wires.plesty.server import PlestyFactory
 from labnet.wires.table import WIRES
+from tests.instrument.toy import Supply
 from tests.wires.plesty_toy import SentReplies, Toy
 from tests.wires.toy_motor import ToyMotor
 from tests.wires.vectors import exchanges, records
@@ -156,6 +157,33 @@ class Tsv(StreamWire):
         return reply.startswith(b"1\t")
 
 
+class Scpi(StreamWire):
+    """SCPI lines on a raw socket, where only a query has a response."""
+
+    name = "scpi"
+    options = {"max_message": 100}
+    half = b"LEVEL 1"
+    too_long = b"LEVEL " + b"1" * 200 + b"\n:SYST:ERR?\n"
+
+    def device(self, clock: Any) -> Device:
+        return Supply()
+
+    def cases(self) -> list[list[bytes]]:
+        return [list(map(bytes.fromhex, case["in"])) for case in records("scpi")]
+
+    def read(self) -> bytes:
+        return b"LEVEL?\n"
+
+    def write(self, value: float) -> bytes:
+        return f"LEVEL {value}\nSYST:ERR?\n".encode()
+
+    def lock(self, name: str) -> bytes:
+        return b"SYST:LOCK:REQ?\n"
+
+    def succeeded(self, reply: bytes) -> bool:
+        return bool(reply) and not reply.startswith(b"-") and reply != b"0\n"
+
+
 class ZmqClient:
     """A client of a ZMQ wire: each piece is a whole message."""
 
@@ -223,4 +251,4 @@ class Plesty:
         return json.loads(reply)["status"] == "ok"
 
 
-ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (Tsv(), Plesty())}
+ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (Tsv(), Scpi(), Plesty())}
