@@ -131,15 +131,11 @@ def event_bit(number: int) -> int:
 
 
 def from_lab_error(error: Exception) -> ScpiError:
-    """The entry of the error queue for what a session refused or failed to do.
-
-    A device gives its error a number of its own by an integer attribute `number`.
-    """
+    """The entry of the error queue for what a session refused or failed to do."""
     if isinstance(error, ScpiError):
         return error
-    number = getattr(error, "number", None)
-    if isinstance(number, int):
-        return ScpiError(number, str(error))
+    if isinstance(error, DeviceFault) and error.number is not None:
+        return ScpiError(error.number, str(error))
     if isinstance(error, OutOfRange) and error.choices:
         return ScpiError(-224)
     if isinstance(error, Locked):

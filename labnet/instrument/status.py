@@ -97,7 +97,8 @@ class Status:
     """The registers and the error queue of one client.
 
     `service_requested` is called with the status byte when a new reason for service comes up
-    that the client has enabled with ``*SRE``; bit 6 then stays set until a serial poll.
+    that the client has enabled with ``*SRE``; bit 6 then stays set, and further reasons are not
+    told, until a serial poll.
     """
 
     def __init__(self, service_requested: Callable[[int], None] | None = None) -> None:
@@ -178,7 +179,7 @@ class Status:
         byte = self._summary()
         if available:
             byte |= StatusByte.MESSAGE_AVAILABLE
-        return byte | (StatusByte.SERVICE if byte & self._sre else 0)
+        return int(byte | (StatusByte.SERVICE if byte & self._sre else 0))
 
     def serial_poll(self) -> int:
         """The status byte with RQS in bit 6, which the poll clears."""
@@ -190,7 +191,7 @@ class Status:
 
     def peek(self) -> int:
         """What a serial poll would answer; nothing is cleared."""
-        return self._summary() | (StatusByte.SERVICE if self._requesting else 0)
+        return int(self._summary() | (StatusByte.SERVICE if self._requesting else 0))
 
     def update(self) -> None:
         """Look for a new reason for service (IEEE 488.2 section 11.3.3)."""
@@ -199,7 +200,7 @@ class Status:
         new, self._reasons = reasons & ~self._reasons, reasons
         if not reasons:
             self._requesting = False
-        if new:
+        if new and not self._requesting:
             self._requesting = True
             if self.service_requested is not None:
                 self.service_requested(self.peek())
