@@ -136,7 +136,11 @@ class CommandState:
 
 
 class Parameter(Generic[T]):
-    """The descriptor that `parameter` makes: reads as the value, assigns as a new value."""
+    """The descriptor that `parameter` makes.
+
+    In the device's own code it reads as the value; assigning stores a new value and tells the
+    listeners, without calling the setter (which is for what clients write).
+    """
 
     def __init__(self, kind: Kind | None, options: dict[str, Any]) -> None:
         self.kind = kind
@@ -146,7 +150,7 @@ class Parameter(Generic[T]):
         self._setter: Callable[[Any, Any], Any] | None = None
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.name = self.name or name  # a setter under another name is no second parameter
 
     def __call__(self, getter: Callable[[Any], Any]) -> Parameter[Any]:
         """As a decorator: the method that reads the value."""
@@ -156,7 +160,8 @@ class Parameter(Generic[T]):
     def setter(self, function: Callable[[Any, Any], Any]) -> Parameter[T]:
         """As a decorator: the method that takes a new, checked value.
 
-        It may return the value that the instrument really took; None means just this one.
+        It may return the value that the instrument really took; None means just this one. The
+        method may have any name.
         """
         self._setter = function
         return self
@@ -191,10 +196,8 @@ class Parameter(Generic[T]):
     def __set__(self, device: Any, value: T) -> None:
         state = device.members[self.name]
         value = state.spec.kind.check(value, self.name)
-        if state.getter is not None and state.setter is not None:
-            state.setter(value)
-        elif state.getter is not None:
-            raise AttributeError(f"{self.name} is computed; nothing can be assigned to it")
+        if state.getter is not None:
+            raise AttributeError(f"{self.name} is read by a method; nothing can be assigned to it")
         state.store(value)
 
 
@@ -287,7 +290,7 @@ class Device:
         for base in reversed(cls.__mro__):
             for name, attribute in vars(base).items():
                 if isinstance(attribute, Parameter | Command):
-                    found[name] = attribute
+                    found[attribute.name] = attribute
                 elif name in found:
                     del found[name]
         return found
