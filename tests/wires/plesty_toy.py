@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from labnet.device import Device, Identity, command, parameter
 from labnet.lab import Lab, ServeOptions
-from labnet.transports.zmq_peers import Peer
+from labnet.transports.zmq import Peer
 from labnet.wires.plesty.server import Options, PlestyFactory
 
 
@@ -115,12 +115,15 @@ class Toy(Device):
 class SentReplies:
     """A port that keeps what is sent, by connection."""
 
+    unclaimed = 0
+
     def __init__(self) -> None:
         self.sent: dict[Peer, list[list[bytes]]] = {}
 
-    def send(self, peer: Peer, frames: list[bytes]) -> None:
-        assert peer.alive
-        self.sent.setdefault(peer, []).append(frames)
+    def reply(self, peer: Peer, frames: list[bytes]) -> bool:
+        if peer.alive:
+            self.sent.setdefault(peer, []).append(frames)
+        return peer.alive
 
     def taken(self, peer: Peer) -> list[bytes]:
         """The bodies sent to `peer` since the last time, without envelopes."""
@@ -137,10 +140,15 @@ class ToyServer:
         self.lab.attach("toy", self.toy)
         common.setdefault("device", "toy")
         self.port = SentReplies()
-        self.factory = PlestyFactory(
-            self.lab, ServeOptions(name="test", **common), options or Options(), self.port
-        )
+        self.factory = self.listen(ServeOptions(name="test", **common), options or Options())
         self._descriptors = 0
+
+    def listen(self, common: ServeOptions, options: Options) -> PlestyFactory:
+        """A listener of this lab."""
+        factory = PlestyFactory(self.lab, common, options)
+        port: Any = self.port
+        factory.makeConnection(port)
+        return factory
 
     def peer(self, identity: bytes | str = b"") -> Peer:
         """A new connection."""
@@ -151,10 +159,10 @@ class ToyServer:
 
     def tell(self, peer: Peer, *frames: bytes) -> list[bytes]:
         """One message; the bodies that it brings at once."""
-        self.factory.received(peer, list(frames))
+        self.factory.messageReceived(peer, list(frames))
         return self.port.taken(peer)
 
     def lose(self, peer: Peer) -> None:
         """The connection ends."""
         peer.alive = False
-        self.factory.lost(peer)
+        self.factory.peerLost(peer)

@@ -23,7 +23,7 @@ from labnet.errors import (
     UnknownName,
     WrongType,
 )
-from labnet.transports.zmq_peers import Peer
+from labnet.transports.zmq import Peer
 from labnet.wires.plesty import conversation
 from labnet.wires.plesty.client import PlestyBench, PlestyClient
 from labnet.wires.plesty.codec import failure, parse_reply, success
@@ -542,7 +542,7 @@ class Wire:
         self.open = True
 
     def send(self, frames: Sequence[bytes]) -> bool:
-        self.server.factory.received(self.peer, list(frames))
+        self.server.factory.messageReceived(self.peer, list(frames))
         self._look()
         return True
 

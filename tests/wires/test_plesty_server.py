@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.device import Device, command, parameter
 from labnet.errors import DeviceFault, Holder, Locked, NotConnected, OutOfRange
-from labnet.transports.zmq_peers import Peer
+from labnet.lab import ServeOptions
+from labnet.transports.zmq import Peer
 from labnet.wires.plesty.codec import Request
 from labnet.wires.plesty.protocol import MAX_OUTSTANDING
 from labnet.wires.plesty.server import Options, explain
@@ -299,19 +300,13 @@ class Locks(ServerCase):
 
     def test_two_ports_of_one_lab(self) -> None:
         """A client_id is the same name on both, and each port's locks are its own."""
-        other = ToyServer(self.clock)
-        other.lab = self.server.lab
-        from labnet.lab import ServeOptions
-        from labnet.wires.plesty.server import PlestyFactory
-
         self.server.lab.attach("gauge", Gauge())
-        common = ServeOptions(name="second", device="gauge")
-        factory = PlestyFactory(self.server.lab, common, Options(), self.server.port)
+        factory = self.server.listen(ServeOptions(name="second", device="gauge"), Options())
         here, there = self.client("exp"), self.client("exp")
         self.lock(here, "toy")
-        factory.received(there, [b'{"type": "connect", "resources": ["gauge"]}'])
+        factory.messageReceived(there, [b'{"type": "connect", "resources": ["gauge"]}'])
         self.assertIn(b'"resources": ["gauge"]', self.server.port.taken(there)[0])
-        factory.received(there, [b'{"type": "connect", "resources": []}'])
+        factory.messageReceived(there, [b'{"type": "connect", "resources": []}'])
         self.server.port.taken(there)
         self.assertEqual(self.ask(self.client("two"), "connect", resources="toy")["type"], TAKEN)
 
@@ -350,6 +345,16 @@ class Locks(ServerCase):
         self.assertEqual(self.result(again, "query", param="serial", resources="laser"), "TOY-0001")
         self.clock.advance(100)
         self.assertEqual(self.ask(self.client("two"), "connect", resources="laser")["type"], TAKEN)
+
+    def test_a_silent_connection_may_be_the_clients(self) -> None:
+        peer = self.client("one")
+        self.lock(peer, "laser")
+        self.server.lose(peer)
+        self.server.port.unclaimed = 1
+        self.clock.pump([5.0] * 20)
+        self.assertEqual(self.ask(self.client("two"), "connect", resources="laser")["type"], TAKEN)
+        self.clock.pump([5.0] * 200)
+        self.assertEqual(self.lock(self.client("three"), "laser"), ["laser"])
 
     def test_but_not_too_late(self) -> None:
         peer = self.client("one")
@@ -515,12 +520,12 @@ class Hostile(ServerCase):
         peer = self.client()
         describe = b'{"type": "help"}'
         for envelope in ([b""], [b"1234", b""]):
-            self.server.factory.received(peer, [*envelope, describe])
+            self.server.factory.messageReceived(peer, [*envelope, describe])
             sent = self.server.port.sent.pop(peer)
             self.assertEqual(sent[0][:-1], envelope)
             self.assertIn(b'"ok"', sent[0][-1])
         for frames in ([describe, b"x"], [b"", describe, b"x"], [b"a", b"b", b"", describe]):
-            self.server.factory.received(peer, frames)
+            self.server.factory.messageReceived(peer, frames)
             self.assertIn(b"ValueError", self.server.port.sent.pop(peer)[0][-1])
 
     def test_ten_thousand_mutated_bodies(self) -> None:
@@ -539,7 +544,7 @@ class Hostile(ServerCase):
                 odd = (b"", b"[", b"{", b'"', b"\xff", b"9" * 30, b"null")
                 piece = chance.choice((*odd, bytes([chance.randrange(256)])))
                 body[place : place + chance.randint(0, 3)] = piece
-            self.server.factory.received(peer, [bytes(body)])
+            self.server.factory.messageReceived(peer, [bytes(body)])
             self.clock.advance(0.01)
         self.clock.advance(1000)
         self.assertEqual(len(self.server.port.taken(peer)), 10_000)

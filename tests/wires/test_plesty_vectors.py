@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.transports.zmq_peers import Peer
+from labnet.transports.zmq import Peer
 from tests.wires.plesty_toy import ToyServer
 from tests.wires.vectors import records
 
@@ -120,7 +120,8 @@ class Replay:
                 continue
             peer = self._peer(record)
             if record["direction"] == "c2s":
-                self.server.factory.received(peer, [octets(part) for part in record["frames"]])
+                parts = [octets(part) for part in record["frames"]]
+                self.server.factory.messageReceived(peer, parts)
             else:
                 yield record["case"], record["frames"][0]["utf8"], self._reply(peer)
 

@@ -20,8 +20,7 @@ from labnet.errors import (
     TimedOut,
     TooLarge,
 )
-from labnet.transports.zmq import split_envelope
-from labnet.transports.zmq_peers import Peer
+from labnet.transports.zmq import Peer, split_envelope
 from labnet.values import Reading
 from labnet.wires.plesty import describe
 from labnet.wires.plesty.codec import DEVICE_TYPES, NO_VALUE, Request, failure, request_of, success
@@ -286,7 +285,7 @@ class PlestyProtocol:
         self.waiting = 0
         if self.named and self.session.holdings():
             self.session.lost()
-            return True
+            return not self.session.owner.gone
         self.session.close("the connection was lost")
         return False
 

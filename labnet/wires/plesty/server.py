@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from labnet import errors
 from labnet.errors import LabError, UnknownName, shorten
 from labnet.lab import Host, ServeOptions
-from labnet.logs import Logger
 from labnet.registry import DeviceNode, Node
 from labnet.session import Session
-from labnet.transports.zmq_peers import Peer
-from labnet.wires.plesty.codec import MAX_BODY, MAX_REPLY, Request, RequestCache, failure
+from labnet.transports.zmq import Parts, Peer, RouterPort, ZmqServerProtocol
+from labnet.wires.plesty.codec import MAX_BODY, MAX_REPLY, Request, RequestCache
+from labnet.wires.plesty.codec import failure as error_reply
 from labnet.wires.plesty.protocol import PlestyProtocol
 from labnet.wires.plesty.served import Claim, Served, claim
 
@@ -120,24 +121,21 @@ class Options:
     )
 
 
-class PlestyFactory:
-    """What the clients of one listener share: the devices, the options, the way out.
+class PlestyFactory(ZmqServerProtocol):
+    """What the clients of one listener share: the devices, the options, the way out."""
 
-    `port` sends: it needs ``send(peer, frames)``.
-    """
+    send: Callable[[Peer, list[bytes]], object]
 
-    log = Logger()
-
-    def __init__(self, host: Host, common: ServeOptions, options: Options, port: Any) -> None:
+    def __init__(self, host: Host, common: ServeOptions, options: Options) -> None:
         self.host = host
         self.common = common
         self.options = options
-        self.send: Callable[[Peer, list[bytes]], object] = port.send
         self.requests = RequestCache(options.max_request)
         #: The key of ``connect`` that shows a lock token or asks for one.
         self.token_key = "lock_token" if options.token and common.device is None else "token"
         self.single: Served | None = None
         self._clients: dict[bytes, PlestyProtocol] = {}
+        self._away: dict[bytes, IDelayedCall] = {}
         self._served: dict[str, Served] = {}
         self._find_single()
         self.stop_watching = host.watch(self._devices_changed, self._devices_changed)
@@ -230,23 +228,34 @@ class PlestyFactory:
         session.name = client_id
         return session
 
-    def received(self, peer: Peer, frames: list[bytes]) -> None:
-        """A message has come."""
+    def makeConnection(self, port: RouterPort) -> None:
+        """The port is open."""
+        super().makeConnection(port)
+        self.send = port.reply
+
+    def messageReceived(self, peer: Peer, parts: Parts) -> None:
+        """A client has sent a message."""
         client = peer.data
         if client is None:
             client = self._arrived(peer)
-        client.received(frames)
+            if client is None:
+                return
+        client.received(parts)
 
-    def _arrived(self, peer: Peer) -> PlestyProtocol:
+    def _arrived(self, peer: Peer) -> PlestyProtocol | None:
+        """The client of a new connection; None if this one is older than the client's own."""
         client = self._clients.get(peer.identity)
         if client is None:
             client = self._clients[peer.identity] = PlestyProtocol(self, peer)
+        elif client.peer is not None and client.peer.alive and not peer.alive:
+            return None
         else:
+            self._stop_waiting(peer.identity)
             client.back(peer)
         peer.data = client
         return client
 
-    def lost(self, peer: Peer) -> None:
+    def peerLost(self, peer: Peer) -> None:
         """A client's connection has ended; one with locks may come back for them."""
         client, peer.data = peer.data, None
         if client is None or client.peer is not peer:
@@ -257,22 +266,83 @@ class PlestyFactory:
             del self._clients[peer.identity]
 
     def _wait_for(self, identity: bytes, client: PlestyProtocol) -> None:
-        self.host.clock.callLater(self.host.grace + 1.0, self._forget, identity, client)
+        self._away[identity] = self.host.clock.callLater(
+            max(self.host.grace / 2, 0.1), self._still_away, identity, client
+        )
 
-    def _forget(self, identity: bytes, client: PlestyProtocol) -> None:
-        """The grace is over; unless the client came back, nothing is left of it."""
-        if client.peer is not None or self._clients.get(identity) is not client:
-            return
-        if client.session.owner.gone:
+    def _stop_waiting(self, identity: bytes) -> None:
+        call = self._away.pop(identity, None)
+        if call is not None:
+            call.cancel()
+
+    def _still_away(self, identity: bytes, client: PlestyProtocol) -> None:
+        """Forgets a client whose locks have ended.
+
+        A connection that has said nothing may be this client's: while there is one, its locks stay.
+        """
+        del self._away[identity]
+        owner = client.session.owner
+        if owner.gone:
             del self._clients[identity]
-        else:
-            self._wait_for(identity, client)
+            return
+        if self.port.unclaimed:
+            client.session.lab.locks.extend(owner, self.host.grace)
+        self._wait_for(identity, client)
 
-    def failed(self, peer: Peer, reason: Failure) -> None:
-        """A message made the server fail: that is the server's fault, and its client is told."""
-        self.log_failure(reason)
-        self.send(peer, [failure("RuntimeError", "the server failed at this request")])
+    def messageFailed(self, peer: Peer, parts: Parts, failure: Failure) -> None:
+        """A message of too many parts, or one at which the server failed: its client is told."""
+        if failure.check(errors.TooLarge):
+            self.send(peer, [error_reply("ValueError", failure.getErrorMessage())])
+        else:
+            self.log_failure(failure)
+            self.send(peer, [error_reply("RuntimeError", "the server failed at this request")])
 
     def log_failure(self, reason: Failure) -> None:
         """Logs what nobody foresaw."""
         self.log.failure("a PLESTY request was not answered", reason)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The port is closed: all clients are gone."""
+        self.stop_watching()
+        for identity in list(self._away):
+            self._stop_waiting(identity)
+        for client in self._clients.values():
+            client.session.close("the listener was closed")
+        self._clients.clear()
+
+
+class PlestyListener:
+    """A PLESTY device server that listens at `address`."""
+
+    def __init__(self, port: RouterPort) -> None:
+        self._port = port
+        self.address = port.address
+        self.example = (
+            "python -c 'import zmq; s = zmq.Context().socket(zmq.DEALER); "
+            f's.connect("{port.address}"); s.send_json({{"type": "describe"}}); '
+            "print(s.recv_json())'"
+        )
+
+    async def stop(self) -> None:
+        """Closes the port, sends what is to be sent, ends the connections."""
+        await self._port.stop()
+
+
+async def listen(
+    host: Host, address: str, common: ServeOptions, options: Options, reactor: Any
+) -> PlestyListener:
+    """Serves one device, or several, at a ZMQ address; raises `CannotListen`, `UnknownName`."""
+    factory = PlestyFactory(host, common, options)
+    try:
+        port = RouterPort(
+            factory,
+            address,
+            reactor=reactor,
+            allow=common.allow,
+            max_connections=common.max_connections,
+            max_message=2 * options.max_request,
+        )
+    except BaseException:
+        factory.stop_watching()
+        raise
+    return PlestyListener(port)
