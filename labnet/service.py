@@ -323,7 +323,9 @@ def start_table(name: str, services: Sequence[ListenerService]) -> str:
             rows.append(
                 (service.shown_device, service.wire.name, listener.address, listener.example)
             )
-    return "\n".join([f"{name} serves {len(rows) - 1} listeners", *format_rows(rows)])
+    count = len(rows) - 1
+    title = f"{name} serves at {count} address{'' if count == 1 else 'es'}"
+    return "\n".join([title, *format_rows(rows)])
 
 
 def format_rows(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -141,7 +141,7 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual(
             self.log.lines("info"),
             [
-                "bench serves 2 listeners\n"
+                "bench serves at 2 addresses\n"
                 "device  wire  address      try\n"
                 "gauge   fake  127.0.0.1:1  nc 127.0.0.1 1\n"
                 "*       fake  127.0.0.1:1  nc 127.0.0.1 1"
