@@ -255,10 +255,11 @@ class Session:
         *,
         long: bool = False,
         urgent: bool = False,
+        verb: str = "message",
     ) -> Deferred[Any]:
         """One call as part of a program message, which needs the whole `device` unlocked."""
         return self._run(
-            function, args, None, node, "message", (device,), timeout, long=long, urgent=urgent
+            function, args, None, node, verb, (device,), timeout, long=long, urgent=urgent
         )
 
     def _limit(self, queue: DeviceQueue, timeout: float | None) -> float | None:

@@ -32,6 +32,12 @@ MAX_WAITING = 256
 MAX_INPUT = 1 << 30
 
 
+class _Read(NamedTuple):
+    limit: int | None
+    until: int | None
+    done: Deferred[tuple[bytes, bool]]
+
+
 class _Queued(NamedTuple):
     message: Message
     timeout: float | None
@@ -56,7 +62,7 @@ class MessageChannel:
         self._input = bytearray()
         self._output: memoryview | None = None
         self._asked = 0  # written messages that are not done
-        self._reads: deque[tuple[int | None, Deferred[tuple[bytes, bool]]]] = deque()
+        self._reads: deque[_Read] = deque()
         self._generation = 0  # of the written messages; raised by clear
 
     # Messages as a whole
@@ -177,40 +183,61 @@ class MessageChannel:
         self._output = output
         self.status.message_available = output is not None
 
-    def read(self, limit: int | None = None) -> Deferred[tuple[bytes, bool]]:
+    def read(
+        self, limit: int | None = None, until: int | None = None
+    ) -> Deferred[tuple[bytes, bool]]:
         """The next bytes of the response, at most `limit`, and whether END comes with the last.
 
+        `until` is a byte that ends them too (the termination character of VXI-11).
         Waits for a response that is being made. Where none is, -420 is queued and the Deferred
         waits for the next one: cancel it when the wire's time is over.
         """
         waiting: Deferred[tuple[bytes, bool]] = Deferred(self._unread)
-        self._reads.append((limit, waiting))
+        self._reads.append(_Read(limit, until, waiting))
         if self._output is None and not self._asked:
             self.error(-420)
         self._serve_reads()
         return waiting
 
     def _unread(self, waiting: Deferred[tuple[bytes, bool]]) -> None:
-        self._reads = deque(item for item in self._reads if item[1] is not waiting)
+        self._reads = deque(item for item in self._reads if item.done is not waiting)
 
     def _serve_reads(self) -> None:
         while self._reads and self._output is not None:
-            limit, waiting = self._reads.popleft()
-            output = self._output
-            size = len(output) if limit is None else min(limit, len(output))
-            rest = output[size:]
+            limit, until, done = self._reads.popleft()
+            data = bytes(self._output[:limit])
+            if until is not None:
+                data = data[: data.find(until) + 1 or len(data)]
+            rest = self._output[len(data) :]
             self._set_output(rest if len(rest) else None)
-            waiting.callback((bytes(output[:size]), not len(rest)))
+            done.callback((data, not len(rest)))
 
-    def read_now(self, limit: int | None = None) -> tuple[bytes, bool] | None:
+    def read_now(
+        self, limit: int | None = None, until: int | None = None
+    ) -> tuple[bytes, bool] | None:
         """What `read` would give at once; None, and no error, where it would wait."""
         if self._output is None or self._reads:
             return None
         found: list[tuple[bytes, bool]] = []
-        self.read(limit).addCallback(found.append)
+        self.read(limit, until).addCallback(found.append)
         return found[0]
 
     # Beside the messages
+
+    def define(self, header: str, answer: Callable[[], int | str | bytes]) -> None:
+        """Adds a query that only this channel knows, such as the port of a control connection."""
+        raise NotImplementedError
+
+    def check_locks(self, verb: str = "message") -> None:
+        """Raises `Locked` if another owner's lock shuts this session's messages out."""
+        self.session.check(verb, (self.node,))
+
+    def when_unlocked(self) -> Deferred[None]:
+        """Fires when no lock stands in the way, at once for a session that does not wait for them.
+
+        For a wire whose calls have a time limit for that: cancel it when the limit has passed.
+        """
+        return self.session.clear("message", (self.node,))
 
     def clear(self) -> None:
         """Device clear: drops input, output and what is being carried out; keeps the status.
@@ -271,9 +298,9 @@ class MessageChannel:
         self.status.service_requested = None
         self.clear()
         reads, self._reads = self._reads, deque()
-        for _, waiting in reads:
-            waiting.addErrback(lambda failure: None)
-            waiting.cancel()
+        for waiting in reads:
+            waiting.done.addErrback(lambda failure: None)
+            waiting.done.cancel()
 
 
 def open_channel(session: Session, node: DeviceNode) -> MessageChannel:

@@ -75,11 +75,21 @@ class Exchange:
         long: bool = False,
         urgent: bool = False,
         timeout: float | None = None,
+        verb: str = "message",
     ) -> Deferred[Any]:
         """One call of the device: within this message's turn, or in its queue if that is all."""
         limit = self._timeout if timeout is None else timeout
         if self._turn is None:
-            return self.channel.call_device(function, args, node, limit, long, urgent)
+            return self.channel.session.run_message(
+                function,
+                args,
+                node,
+                self.channel.node,
+                limit,
+                long=long,
+                urgent=urgent,
+                verb=verb,
+            )
         if limit is None:
             limit = self.channel.session.timeout
         return self._turn.run(function, args, what=node.path, timeout=limit, long=long)
@@ -123,7 +133,7 @@ class Exchange:
         if step.action.local:
             return True
         try:
-            self.channel.check_locks()
+            self.channel.check_locks(step.action.verb)
         except Locked:
             if not self.channel.session.wait_for_locks:
                 raise

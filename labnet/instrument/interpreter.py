@@ -24,9 +24,9 @@ from labnet.instrument.model import (
 )
 from labnet.instrument.parser import Unit, parse
 from labnet.instrument.response import ASCII
-from labnet.instrument.standard import Local, add_standard_headers
+from labnet.instrument.standard import Local, Topic, add_standard_headers
 from labnet.instrument.status import Event
-from labnet.registry import DeviceNode, Node, ParameterNode
+from labnet.registry import DeviceNode, ParameterNode
 from labnet.session import Session
 from labnet.updates import Update
 
@@ -77,10 +77,9 @@ class InstrumentChannel(MessageChannel):
         return True
 
     def define(self, header: str, answer: Callable[[], int | str | bytes]) -> None:
-        """Adds a query that only this channel knows, such as the port of a control connection."""
         if self._own is None:
             self._own = CommandTree()
-        query = Local(lambda run, data: answer())
+        query = Local(lambda run, data: answer(), topic=Topic.LISTENER)
         self._own.add(read_pattern(header), "the listener", query=query)
 
     # Messages
@@ -118,31 +117,9 @@ class InstrumentChannel(MessageChannel):
             return self._instrument.look_up(unit)
         return Step(leaf.target, (), unit.data, unit.fault)
 
-    def check_locks(self) -> None:
-        """Raises `Locked` if another owner shuts this session's messages out."""
-        self.session.check("message", (self.node,))
-
-    def when_unlocked(self) -> Deferred[None]:
-        """Fires when no lock of another owner stands in the way."""
-        return self.session.clear("message", (self.node,))
-
     def take_turn(self, timeout: float | None) -> Deferred[Any]:
         """The device for the rest of a message."""
         return self.session.turn(self.node, timeout)
-
-    def call_device(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        node: Node,
-        timeout: float | None,
-        long: bool,
-        urgent: bool,
-    ) -> Deferred[Any]:
-        """One call of the device that is all its message needs."""
-        return self.session.run_message(
-            function, args, node, self.node, timeout, long=long, urgent=urgent
-        )
 
     # Overlapped commands (IEEE 488.2 section 12)
 

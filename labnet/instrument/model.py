@@ -54,11 +54,13 @@ class Action:
     """What a header does.
 
     `local` ones only concern the client's own status and are open to all under any lock. `alone`
-    says that the action makes several calls of the device that nothing may come between.
+    says that the action makes several calls of the device that nothing may come between. `verb` is
+    what the lock service is asked: "stop" for what ends a motion.
     """
 
     local = False
     alone = False
+    verb = "message"
 
     def begin(self, run: Exchange, numbers: tuple[int, ...], data: tuple[Datum, ...]) -> Outcome:
         """Carries the action out; raises `ScpiError` or `LabError`."""
@@ -110,6 +112,7 @@ class CallCommand(Action):
     def __init__(self, node: CommandNode, query: bool) -> None:
         self.node = node
         self.query = query
+        self.verb = "stop" if node.spec.stop else "message"
 
     def begin(self, run: Exchange, numbers: tuple[int, ...], data: tuple[Datum, ...]) -> Outcome:
         spec = self.node.state.spec
@@ -121,6 +124,7 @@ class CallCommand(Action):
             long=spec.long,
             urgent=spec.urgent,
             timeout=spec.timeout,
+            verb=self.verb,
         )
         if not spec.long or done.called:
             return done

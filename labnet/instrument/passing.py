@@ -60,7 +60,7 @@ class PassingChannel(InstrumentChannel):
         }
         if not topics or None in topics or Topic.OTHER in topics:
             return False
-        if topics == {Topic.LOCK}:
+        if topics <= {Topic.LOCK, Topic.LISTENER}:
             return True
         if topics == {Topic.ERRORS} and self.status.error_count:
             return True

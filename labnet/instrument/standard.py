@@ -43,6 +43,7 @@ class Topic(Enum):
 
     OTHER = "other"
     LOCK = "lock"
+    LISTENER = "listener"  # added by the wire that serves the channel
     ERRORS = "errors"
     OPEN = "open"  # stays open to all while somebody holds a lock
 
@@ -296,7 +297,15 @@ def _request_lock(run: Exchange, data: Sequence[Datum]) -> Any:
 
 
 def _release_lock(run: Exchange, data: Sequence[Datum]) -> None:
-    run.channel.session.unlock([_node_path(run, data)])
+    """Frees the named node; without a name all that the client holds of the device."""
+    session = run.channel.session
+    if data:
+        session.unlock([_node_path(run, data)])
+        return
+    device = run.channel.node.path
+    for hold in session.holdings():
+        if f"{hold.path}.".startswith(f"{device}."):
+            session.unlock([hold.path])
 
 
 def _lock_owner(run: Exchange, data: Sequence[Datum]) -> bytes:

@@ -197,7 +197,7 @@ class HeaderTests(Case):
         self.assertEqual(self.stage.calls, ["trigger", "trigger"])
 
     def test_a_query_of_the_listener(self) -> None:
-        self.channel.define("SYSTem:COMMunicate:TCPip:CONTrol?", lambda: 5026)  # type: ignore
+        self.channel.define("SYSTem:COMMunicate:TCPip:CONTrol?", lambda: 5026)
         self.assertEqual(self.ask(b"SYST:COMM:TCP:CONT?;:VEL?"), b"5026;10")
         self.ask(b"SYST:COMM:TCP:CONT?", self.open("192.0.2.2:1"))
 
@@ -343,12 +343,25 @@ class LockTests(Case):
         alice.unlock()
         self.assertEqual(self.ask(b"VEL?;SYST:LOCK:OWN?"), b'10;"NONE"')
 
+    def test_stop_may_be_open(self) -> None:
+        stopped: list[str] = []
+        for stop_open in (False, True):
+            stage = Stage()
+            stage.add_command("stop", lambda: stopped.append("stop"))
+            lab = Lab(Clock(), stop_open=stop_open)
+            lab.attach("stage", stage)
+            self.successResultOf(lab.open_session("tsv", "x", device="stage").lock(["stage"]))
+            channel = lab.open_session("scpi", "y", device="stage").channel()
+            self.ask(b"STOP;VEL 1;STOP", channel)
+            self.assertEqual(len(stopped), 2 * stop_open)
+            self.assertEqual(stage.velocity, 10)
+
     def test_request_and_release(self) -> None:
         other = self.open("192.0.2.2:1")
         self.assertEqual(self.ask(b"SYST:LOCK:REQ?"), b"1")
         self.assertEqual(self.ask(b"SYST:LOCK:REQ?;:VEL?", other), b"0")
         self.assertEqual(self.errors(other), [-203])
-        self.assertEqual(self.ask(b"VEL?;:SYST:LOCK:REL"), b"10")
+        self.assertEqual(self.ask(b"SYST:LOCK:REQ? 'axis[1]';:VEL?;:SYST:LOCK:REL"), b"1;10")
         self.assertEqual(self.ask(b'SYST:LOCK:REQ? "axis[0]",2 MIN', other), b"1")
         self.ask(b"SYST:LOCK:REQ? 'nothing';REQ? 5 V;REQ? -1")
         self.assertEqual(self.errors(), [-224, -131, -222])

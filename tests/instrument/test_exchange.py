@@ -123,6 +123,14 @@ class ExchangeTests(Case):
         self.read()
         self.assertEqual(self.successResultOf(self.channel.status_byte()), 0)
 
+    def test_termination_character(self) -> None:
+        self.write(b"*IDN?")
+        for limit, until, read in (
+            (100, b",", (b"labnet,", False)), (1, b"z", (b"M", False)),
+            (None, b"1", (b",0,1", True)),
+        ):  # fmt: skip
+            self.assertEqual(self.successResultOf(self.channel.read(limit, until[0])), read)
+
     def test_read_now(self) -> None:
         self.assertIsNone(self.channel.read_now())
         self.write(b"*IDN?")

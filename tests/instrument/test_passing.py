@@ -109,6 +109,11 @@ class PassingTests(Case):
         self.assertEqual(self.successResultOf(done), b"")
         self.assertEqual(str(self.channel.status.next_error())[:4], "-365")
 
+    def test_a_query_of_the_listener(self) -> None:
+        self.channel.define("SYSTem:COMMunicate:TCPip:CONTrol?", lambda: 5026)
+        self.assertEqual(self.ask(b"SYST:COMM:TCP:CONT?"), b"5026")
+        self.assertEqual(self.remote.sent, [])
+
     def test_own_errors_are_read_here(self) -> None:
         self.remote.answers = [b'0,"No error"']
         self.channel.error(-363)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.framing.program_message import MessageFault, ProgramMessageSplitter
 from labnet.instrument.channel import MessageChannel
+from labnet.instrument.status import ERROR_QUEUE
 from tests.instrument.toy import Supply, channel_to
 from tests.wires.vectors import records
 
@@ -46,6 +49,38 @@ class Socket:
 
 def cases() -> list[dict[str, Any]]:
     return [case for case in records("scpi") if case["case"] not in NOT_ON_SOCKETS]
+
+
+HEADERS = ["VOLT", "SOUR2:VOLT?", "APPL", "DATA", "DATA?", "TRIG:SOUR", "*IDN?", "*OPC?", "*RST"]
+HEADERS += ["*LRN?", "SYST:ERR?", "SYST:LOCK:REQ?", "STAT:OPER:ENAB", "FORM", "*ESE", "DISP:TEXT"]
+DATA = ["", "1", "-1E30", "MAX", "NAN", "'a;b'", "#13abc", "#0x", "(@1:3)", "1 mV", "BUS", "#"]
+
+
+class AnythingTests(SynchronousTestCase):
+    """Whatever is sent, there are responses and errors, and the connection goes on."""
+
+    @given(
+        st.lists(
+            st.one_of(
+                st.tuples(st.sampled_from(HEADERS), st.sampled_from(DATA)).map(" ".join),
+                st.text(st.characters(max_codepoint=255), max_size=10),
+            ),
+            max_size=12,
+        ),
+        st.sampled_from([";", "\n", ";:", " ;"]),
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_any_message(self, units: list[str], separator: str) -> None:
+        socket = Socket(channel_to(Supply())[2])
+        socket.feed(separator.join(units).encode("latin-1") + b"\n")
+        socket.end()
+        socket.splitter.clear()
+        errors = socket.errors()
+        self.assertNotIn(-310, errors)
+        self.assertLessEqual(len(errors), ERROR_QUEUE)
+        socket.sent = b""
+        socket.feed(b"*IDN?\n")
+        self.assertEqual(socket.sent, b"ACME,PSU2,0,1.0\n")
 
 
 class VectorTests(SynchronousTestCase):
