@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
@@ -133,11 +134,19 @@ class SentReplies:
 class ToyServer:
     """A listener's factory without a socket, on a lab with a clock."""
 
-    def __init__(self, clock: Any, options: Options | None = None, **common: Any) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        options: Options | None = None,
+        others: Mapping[str, Device] | None = None,
+        **common: Any,
+    ) -> None:
         self.clock = clock
         self.lab = Lab(clock)
         self.toy = Toy(clock)
         self.lab.attach("toy", self.toy)
+        for name, device in (others or {}).items():
+            self.lab.attach(name, device)
         common.setdefault("device", "toy")
         self.port = SentReplies()
         self.factory = self.listen(ServeOptions(name="test", **common), options or Options())

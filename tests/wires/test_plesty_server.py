@@ -146,9 +146,8 @@ class GaugeCase(ServerCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.server = ToyServer(self.clock, device="gauge")
         self.gauge = Gauge()
-        self.server.lab.attach("gauge", self.gauge)
+        self.server = ToyServer(self.clock, others={"gauge": self.gauge}, device="gauge")
 
 
 class Values(GaugeCase):

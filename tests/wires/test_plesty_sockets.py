@@ -19,7 +19,6 @@ from labnet.transports.listening import CannotListen
 from labnet.transports.zmq import DealerConnection, ZmqFactory
 from labnet.transports.zmq_socket import ZmqSocket, connect
 from labnet.wires.plesty.client import PlestyBench, PlestyClient
-from labnet.wires.plesty.conversation import Conversation
 from labnet.wires.plesty.server import Options, PlestyListener, listen
 
 
@@ -293,4 +292,4 @@ class Trouble(SocketCase):
             await waiting
 
 
-assert Conversation is not None
+

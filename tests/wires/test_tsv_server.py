@@ -289,6 +289,21 @@ class EndTests(ServerTestCase):
         self.assertEqual(self.wire(first).taken(), b"1\tdone\n")
         self.assertEqual(self.motor.log, [])
 
+    def test_half_close_during_a_long_reply(self) -> None:
+        protocol = self.connect()
+        protocol.dataReceived(b"big\t3000000\nping\nbig\t1000000\n")
+        protocol.readConnectionLost()
+        self.assertTrue(self.wire(protocol).connected)
+        self.clock.pump([0] * 6)
+        self.assertEqual(len(self.wire(protocol).taken()), 4_000_000 + 9)
+        self.assertFalse(self.wire(protocol).connected)
+
+    def test_a_reply_waits_for_the_long_one_before_it(self) -> None:
+        protocol = self.connect()
+        protocol.dataReceived(b"big\t3000000\nslow\t0\nping\n")
+        self.clock.pump([0] * 6)
+        self.assertTrue(self.wire(protocol).taken().endswith(b"xx\n1\tdone\n1\t\n"))
+
     def test_line_too_long(self) -> None:
         protocol = self.connect()
         protocol.dataReceived(b"ping\nslow\t0.5\n")
@@ -308,7 +323,11 @@ class EndTests(ServerTestCase):
 
     def test_longest_line(self) -> None:
         line = b"argc\t" + b"z" * ((1 << 20) - 5)
-        self.assertEqual(len(self.ask(line)), len(line) + 3)
+        protocol = self.connect()
+        reply = self.ask(line, protocol)
+        self.clock.advance(0)
+        reply += self.wire(protocol).taken()
+        self.assertEqual(len(reply), len(line) + 3)
 
     def test_shutdown_is_refused(self) -> None:
         protocol = self.connect()

@@ -289,6 +289,15 @@ class PlestyProtocol:
         self.session.close("the connection was lost")
         return False
 
+    def close(self) -> None:
+        """The client is gone for good."""
+        if self.peer is None and not self.session.owner.gone:
+            self.session.back()
+        elif self.peer is not None:
+            self.peer.data = None
+            self.peer = None
+        self.session.close("the listener was closed")
+
     def back(self, peer: Peer) -> None:
         """The client is there again, under its identity."""
         if self.peer is not None:

@@ -137,21 +137,21 @@ class PlestyFactory(ZmqServerProtocol):
         self._clients: dict[bytes, PlestyProtocol] = {}
         self._away: dict[bytes, IDelayedCall] = {}
         self._served: dict[str, Served] = {}
-        self._find_single()
+        if common.device is not None:
+            self.single = self._serve_single(common.device)
         self.stop_watching = host.watch(self._devices_changed, self._devices_changed)
 
     def _devices_changed(self, node: DeviceNode) -> None:
         self._served.clear()
-        self._find_single()
+        if self.common.device is not None:
+            try:
+                self.single = self._serve_single(self.common.device)
+            except UnknownName:
+                self.single = None
 
-    def _find_single(self) -> None:
+    def _serve_single(self, path: str) -> Served:
         """The device of a section with only one."""
-        if self.common.device is None:
-            return
-        try:
-            self.single = self._serve(self.common.device.rpartition(".")[2], self.common.device)
-        except UnknownName:
-            self.single = None
+        return self._serve(path.rpartition(".")[2], path)
 
     def _serve(self, name: str, path: str) -> Served:
         first, *rest = path.split(".")
@@ -263,7 +263,7 @@ class PlestyFactory(ZmqServerProtocol):
         if client.lost():
             self._wait_for(peer.identity, client)
         else:
-            del self._clients[peer.identity]
+            self._clients.pop(peer.identity, None)
 
     def _wait_for(self, identity: bytes, client: PlestyProtocol) -> None:
         self._away[identity] = self.host.clock.callLater(
@@ -302,19 +302,24 @@ class PlestyFactory(ZmqServerProtocol):
         self.log.failure("a PLESTY request was not answered", reason)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The port is closed: all clients are gone."""
+        """The port is closed."""
+        self.close()
+
+    def close(self) -> None:
+        """All clients are gone for good, and their locks with them."""
         self.stop_watching()
         for identity in list(self._away):
             self._stop_waiting(identity)
         for client in self._clients.values():
-            client.session.close("the listener was closed")
+            client.close()
         self._clients.clear()
 
 
 class PlestyListener:
     """A PLESTY device server that listens at `address`."""
 
-    def __init__(self, port: RouterPort) -> None:
+    def __init__(self, factory: PlestyFactory, port: RouterPort) -> None:
+        self._factory = factory
         self._port = port
         self.address = port.address
         self.example = (
@@ -325,6 +330,7 @@ class PlestyListener:
 
     async def stop(self) -> None:
         """Closes the port, sends what is to be sent, ends the connections."""
+        self._factory.close()
         await self._port.stop()
 
 
@@ -345,4 +351,4 @@ async def listen(
     except BaseException:
         factory.stop_watching()
         raise
-    return PlestyListener(port)
+    return PlestyListener(factory, port)
