@@ -199,6 +199,8 @@ class LabService(MultiService):
 
     Either all sections listen or none: when one fails, each failure is logged as one line and
     `end` is called with 1. `end` is called with 0 when a client that may do so ends the lab.
+    With `raise_at_once` a failure that is known before `startService` returns is raised, too: so
+    the process that becomes a daemon can still say it to whoever waits for it.
     """
 
     log = Logger()
@@ -208,8 +210,10 @@ class LabService(MultiService):
         config: Config,
         end: Callable[[int], None] | None = None,
         make_lab: Callable[..., kernel.Lab] = kernel.Lab,
+        raise_at_once: bool = False,
     ) -> None:
         super().__init__()
+        self._raise_at_once = raise_at_once
         self.config = config
         self.lab: kernel.Lab | None = None
         self.starting: Deferred[None] = succeed(None)
@@ -236,7 +240,10 @@ class LabService(MultiService):
         return self.lab
 
     def startService(self) -> None:
-        """Makes the lab and its devices and begins to listen; `starting` fires when all is done."""
+        """Makes the lab and its devices and begins to listen; `starting` fires when all is done.
+
+        Raises `LabError` as `raise_at_once` says.
+        """
         set_levels(self.config.log.default, self.config.log.by_name)
         self._problems.clear()
         locks = self.config.locks
@@ -254,6 +261,8 @@ class LabService(MultiService):
             super().startService()
         self.starting = Deferred.fromCoroutine(self._started())
         self.starting.addErrback(self._broken)
+        if self._raise_at_once and self._problems:
+            raise LabError(self._problems[0])
 
     def _add_devices(self, lab: kernel.Lab) -> None:
         for device in self.config.devices:

@@ -74,7 +74,10 @@ def makeService(options: Options) -> IService:
     """The service tree of the configuration; it starts nothing yet."""
     from labnet.service import LabService
 
-    service: IService = LabService(options.lab_config, end_process)
+    foreground = options.parent is None or options.parent.get("nodaemon", True)
+    service: IService = LabService(
+        options.lab_config, end_process, raise_at_once=not foreground
+    )
     return service
 
 

@@ -155,6 +155,20 @@ class ProgramTests(TestCase):
         self.assertFalse(pidfile.exists())
         self.assertNotIn("serves", ended.text)
 
+    async def test_a_daemon_says_that_it_could_not_start(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            file = self.file(STAGE.replace("tcp:0", f"tcp:{taken.getsockname()[1]}"))
+            pidfile, log = (Path(self.mktemp()).absolute() for _ in range(2))
+            words = (f"--pidfile={pidfile}", f"--logfile={log}", "labnet", "--config", file)
+            background = [word for word in TWISTD if word not in ("-n", "--pidfile=")]
+            ended = await run(self, *background, *words, env={"PYTHONPATH": str(ROOT)})
+        self.assertEqual(ended.code, 1)
+        self.assertIn("An error has occurred", ended.errors)
+        self.assertIn("[serve stage-tsv] listen: ", log.read_text())
+        self.assertFalse(pidfile.exists())
+
     async def test_a_driver_that_is_not_there(self) -> None:
         file = self.file(STAGE.replace("simulated.stage", "simulated.stag"))
         ended = await self.twistd("labnet", "--config", file)

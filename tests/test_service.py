@@ -164,6 +164,15 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual(self.log.lines("info"), [])
         self.assertFalse(service.running)
 
+    def test_a_failure_can_be_raised_at_once(self) -> None:
+        self.outcomes["one"] = lambda: fail(LabError("no"))
+        config = parse_config(TWO)
+        service = LabService(config, self.ends.append, self.make_lab, raise_at_once=True)
+        error = self.assertRaises(LabError, service.startService)
+        self.assertEqual(str(error), "lab.ini:12: [serve one] listen: tcp:0: no")
+        self.listeners["two"].ended.callback(None)
+        self.assertEqual(self.ends, [1])
+
     def test_a_failure_waits_for_the_others(self) -> None:
         waiting: Deferred[None] = Deferred()
         self.outcomes["one"] = lambda: fail(LabError("no"))
