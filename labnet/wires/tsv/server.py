@@ -7,23 +7,20 @@ a client that has gone had waiting is forgotten; each request gets exactly one r
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ITransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 
 from labnet.errors import NotAllowed, UnknownName
-from labnet.framing.lines import TOO_LONG, Line, LineSplitter
+from labnet.framing.lines import Line, LineSplitter
 from labnet.lab import Host, ServeOptions
 from labnet.logs import WireLog
 from labnet.registry import Node
 from labnet.session import Session
-from labnet.transports.prompt import MESSAGES_A_TURN, Pace, close_now, read_now, write_now
+from labnet.transports.ordered import OrderedProtocol, first_time
 from labnet.transports.tcp import TcpListener, listen_tcp
 from labnet.wires.tsv import codec
 from labnet.wires.tsv.actions import Client
@@ -44,117 +41,43 @@ class Options:
     )
 
 
-@implementer(IHalfCloseableProtocol)
-class TsvProtocol(Protocol):
-    """One client's connection; most live for one line, so what costs is put off until needed."""
+class TsvProtocol(OrderedProtocol[Line]):
+    """One client's connection, and the client as actions see it."""
 
-    _pace: Pace | None = None
     _session: Session | None = None
-    _seen = False  # something has been received before
-    _busy = False  # a request waits for its answer
-    _ending = False  # nothing more will be received
-    _closed = False
 
     def __init__(self, factory: TsvFactory, peer: IAddress | None) -> None:
+        super().__init__(factory.host.reactor, peer)
         self.factory: TsvFactory = factory
-        self._peer = peer
-        self._splitter = LineSplitter(limit=factory.options.max_line)
-        self._lines: deque[Line] = deque()
-        self._replies: list[bytes] = []
+        self.split = LineSplitter(limit=factory.options.max_line).feed  # type: ignore[method-assign]
         self._borrowed: set[_Borrowed] = set()
 
-    # What arrives
-
-    def connectionMade(self) -> None:
-        if self.transport is not None:
-            read_now(self.transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._lines += self._splitter.feed(data)
-        if not self._seen:
-            self._seen = True
-            if not self._handle(MESSAGES_A_TURN):
-                return  # the only request of most connections
-        self._paced().received(len(data))
-
-    def _paced(self) -> Pace:
-        pace = self._pace
-        if pace is None:
-            transport: ITransport | None = self.transport
-            assert transport is not None
-            pace = self._pace = Pace(transport, self._handle, self.factory.host.reactor)
-        return pace
-
-    def _handle(self, budget: int) -> bool:
-        """Carries out at most `budget` lines; whether some are left that need not wait."""
-        lines, replies = self._lines, self._replies
-        remembered = self.factory.table.remembered
-        while lines and budget and not self._busy:
-            budget -= 1
-            line = lines.popleft()
-            action = remembered(line)
+    def begin(self, message: Line) -> bytes | Deferred[bytes]:
+        """The reply to a line; empty for a line that asks for nothing."""
+        table = self.factory.table
+        action = table.remembered(message)
+        if action is None:
+            if not isinstance(message, bytes):
+                return self._too_long()
+            action = table.action(message)
             if action is None:
-                if line is TOO_LONG:
-                    self._too_long()
-                    return False
-                assert isinstance(line, bytes)
-                action = self.factory.table.action(line)
-                if action is None:
-                    continue
-            answer = action(self)
-            if answer.__class__ is bytes:
-                replies.append(answer)
-            elif isinstance(answer, Deferred):
-                self._await(answer)
-            else:
-                self._finish()
-                return False
-        if replies:
-            self._flush()
-        if self._ending and not lines and not self._busy:
-            self._finish()
-        return bool(lines) and not self._busy
+                return b""
+        answer = action(self)
+        if answer is None:
+            self.finish()
+            return b""
+        return answer
 
-    def _await(self, answer: Deferred[bytes]) -> None:
-        self._busy = True
-        self._paced().hold()
-        answer.addCallback(self._answered)
-
-    def _answered(self, reply: bytes) -> None:
-        self._busy = False
-        if self._closed:
-            return
-        self._replies.append(reply)
-        self._paced().release()  # carries out what waited, and sends this reply with the others
-        if self._replies:
-            self._flush()
-        if self._ending and not self._lines and not self._busy:
-            self._finish()
-
-    def _flush(self) -> None:
-        replies = self._replies
-        data = b"".join(replies) if len(replies) > 1 else replies[0]
-        replies.clear()
-        if self.factory.log.debug_on:
-            self.factory.log.sent(self.peer, data)
-        if self._pace is not None:
-            self._pace.write(data)
-        elif self.transport is not None:
-            write_now(self.transport, data)
-
-    def _too_long(self) -> None:
+    def _too_long(self) -> bytes:
         limit = self.factory.options.max_line
         self.factory.log.refused(self.peer, f"a line longer than {limit} bytes")
-        self._replies.append(codec.LINE_TOO_LONG)
-        self._finish()
+        self.finish()
+        return codec.LINE_TOO_LONG
 
-    # The client, as actions see it
-
-    @property
-    def peer(self) -> str:
-        """Where the client is, ``host:port``."""
-        host = getattr(self._peer, "host", None)
-        return f"{host}:{self._peer.port}" if host else "local"  # type: ignore[union-attr]
+    def sent(self, data: bytes) -> None:
+        log = self.factory.log
+        if log.debug_on:
+            log.sent(self.peer, data)
 
     @property
     def session(self) -> Session:
@@ -179,38 +102,7 @@ class TsvProtocol(Protocol):
         """Ends the server as far as its policy goes; raises `NotAllowed`."""
         self.factory.shut_down(self.peer)
 
-    # The end
-
-    def readConnectionLost(self) -> None:
-        """The client sends nothing more but may still read: answer what it has asked."""
-        self._ending = True
-        if not self._lines and not self._busy:
-            self._finish()
-
-    def writeConnectionLost(self) -> None:
-        """We never half-close."""
-
-    def _finish(self) -> None:
-        """Sends what is ready and closes; nothing more is carried out."""
-        if self._closed:
-            return
-        self._lines.clear()
-        if self._replies:
-            self._flush()
-        self._closed = True
-        if self._pace is not None:
-            self._pace.close()
-        elif self.transport is not None:
-            if self._ending:
-                close_now(self.transport)
-            else:
-                self.transport.loseConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closed = True
-        self._lines.clear()
-        if self._pace is not None:
-            self._pace.stop()
+    def ended(self) -> None:
         for borrowed in list(self._borrowed):
             borrowed.done()
         if self._session is not None:
@@ -265,9 +157,7 @@ class TsvFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         host = getattr(addr, "host", None)
         protocol = TsvProtocol(self, addr)
-        if self.log.debug_on or host not in self._hosts:
-            if len(self._hosts) < 1000:
-                self._hosts.add(host)
+        if self.log.debug_on or first_time(self._hosts, host):
             self.log.connected(protocol.peer)
         return protocol
 
