@@ -71,11 +71,13 @@ class Session:
 
     # Names
 
-    def resolve(self, path: Path) -> Node:
-        """The node that `path` means here; raises `UnknownName`."""
+    def resolve(self, path: Path | Node) -> Node:
+        """The node that `path` means here; raises `UnknownName`. A node means itself."""
+        if isinstance(path, Node):
+            return path
         return self._names.get(path) or self.lab.registry.find(path, self.device)
 
-    def describe(self, path: Path = "") -> Node:
+    def describe(self, path: Path | Node = "") -> Node:
         """The node with all that is known about it; the session's device for an empty path."""
         if path:
             return self.resolve(path)
@@ -373,7 +375,7 @@ class Session:
 
     def lock(
         self,
-        resources: Iterable[Path],
+        resources: Iterable[Path | Node],
         *,
         mode: Mode = Mode.EXCLUSIVE,
         key: str | None = None,
@@ -413,10 +415,15 @@ class Session:
         self._waits.discard(wait)
         return result
 
-    def unlock(self, resources: Iterable[Path] | None = None) -> list[Hold]:
+    def unlock(self, resources: Iterable[Path | Node] | None = None) -> list[Hold]:
         """Frees what this owner holds of `resources`, or all of it."""
         nodes = None if resources is None else [self.resolve(path) for path in resources]
         return [] if self._owner is None else list(self._locks.free(self._owner, nodes))
+
+    def release(self, holds: Iterable[Hold]) -> None:
+        """Frees some of what this owner holds."""
+        if self._owner is not None:
+            self._locks.free(self._owner, [hold.node for hold in holds])
 
     def renew(self, lease: float | None = None) -> None:
         """Begins the leases anew; `lease` in seconds gives them another length."""
@@ -427,11 +434,11 @@ class Session:
         """What this session's owner holds."""
         return [] if self._owner is None else list(self._locks.holds(self._owner))
 
-    def lock_info(self, path: Path = "") -> list[Hold]:
+    def lock_info(self, path: Path | Node = "") -> list[Hold]:
         """All holds on a node, above it and below it."""
         return list(self._locks.info(self.describe(path)))
 
-    def break_lock(self, path: Path) -> list[Hold]:
+    def break_lock(self, path: Path | Node) -> list[Hold]:
         """Frees what others hold on, above or below a node; raises `NotAllowed` without the right.
         """
         node = self.resolve(path)

@@ -21,7 +21,7 @@ from labnet.instrument.header import Pattern, Rank, read_pattern
 from labnet.instrument.model import Action, CallCommand, Instrument, Outcome, Wait
 from labnet.instrument.response import ArrayFormat, Pieces, block, quoted, response
 from labnet.instrument.status import RegisterGroup
-from labnet.registry import CommandNode, DeviceNode
+from labnet.registry import CommandNode, DeviceNode, Node
 from labnet.session import call_state, read_state, write_state
 from labnet.values import FLOAT, INT, Limits
 
@@ -275,10 +275,10 @@ def _add_system(add: _Adder) -> None:
     add("SYSTem:LOCK:TOKen", own, show)
 
 
-def _node_path(run: Exchange, data: Sequence[Datum]) -> str:
+def _named(run: Exchange, data: Sequence[Datum]) -> str | Node:
     """The node that a lock command names (as a string), by default the device."""
     if not data:
-        return run.channel.node.path
+        return run.channel.node
     if not isinstance(data[0], Text):
         raise ScpiError(-104)
     return data[0].text
@@ -292,7 +292,7 @@ def _request_lock(run: Exchange, data: Sequence[Datum]) -> Any:
         data = data[:-1]
         if not lease >= 0:
             raise ScpiError(-222)
-    granted = run.channel.session.lock([_node_path(run, data)], lease=lease)
+    granted = run.channel.session.lock([_named(run, data)], lease=lease)
     return granted.addCallbacks(lambda _: 1, lambda failure: failure.trap(Locked) and 0)
 
 
@@ -300,16 +300,16 @@ def _release_lock(run: Exchange, data: Sequence[Datum]) -> None:
     """Frees the named node; without a name all that the client holds of the device."""
     session = run.channel.session
     if data:
-        session.unlock([_node_path(run, data)])
+        session.unlock([_named(run, data)])
         return
     device = run.channel.node.path
-    for hold in session.holdings():
-        if f"{hold.path}.".startswith(f"{device}."):
-            session.unlock([hold.path])
+    session.release(
+        hold for hold in session.holdings() if f"{hold.path}.".startswith(f"{device}.")
+    )
 
 
 def _lock_owner(run: Exchange, data: Sequence[Datum]) -> bytes:
-    holds = run.channel.session.lock_info(_node_path(run, data))
+    holds = run.channel.session.lock_info(_named(run, data))
     names = {f"{hold.owner.name} ({hold.owner.wire} {hold.owner.peer})": None for hold in holds}
     return quoted(", ".join(names) or "NONE")
 
