@@ -119,12 +119,14 @@ class Connections(Generic[P]):
             await deferLater(self._clock, 0)  # the service learns of the loss after the protocol
 
     async def _when_connected(self) -> P:
-        if self._service is None:
+        service = self._service
+        if service is None:
             pauses = backoffPolicy(FIRST_PAUSE, LONGEST_PAUSE, jitter=_jitter)
             factory = _Factory(self._made)
-            self._service = ClientService(self._endpoint, factory, pauses, self._clock)
-            self._service.startService()
-        waiting = self._service.whenConnected(failAfterFailures=1)
+            service = self._service = ClientService(self._endpoint, factory, pauses, self._clock)
+        waiting = service.whenConnected(failAfterFailures=1)
+        if not service.running:
+            service.startService()
         waited = not waiting.called
         try:
             protocol: Any = await waiting

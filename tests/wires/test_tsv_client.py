@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from labnet.errors import (
     BadArguments,
@@ -24,45 +20,8 @@ from labnet.errors import (
 from labnet.framing.lines import LineSplitter
 from labnet.wires.tsv.client import TsvClient
 from labnet.wires.tsv.codec import decode_reply
+from tests.wires.scripted import ScriptedEndpoint
 from tests.wires.vectors import exchanges
-
-
-@implementer(IStreamClientEndpoint)
-class ScriptedEndpoint:
-    """Connects at once to transports that the test reads and writes."""
-
-    def __init__(self) -> None:
-        self.protocols: list[Any] = []
-        self.refusing = 0
-        self.hanging = False
-
-    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        if self.hanging:
-            return Deferred()
-        if self.refusing:
-            self.refusing -= 1
-            return fail(ConnectionRefusedError("no"))
-        protocol: Any = factory.buildProtocol(None)  # type: ignore[arg-type]
-        transport = StringTransportWithDisconnection()
-        transport.protocol = protocol
-        protocol.makeConnection(transport)
-        self.protocols.append(protocol)
-        return succeed(protocol)
-
-    @property
-    def sent(self) -> bytes:
-        """What the client has sent on its newest connection."""
-        return bytes(self.protocols[-1].transport.value())
-
-    @property
-    def connected(self) -> bool:
-        return bool(self.protocols[-1].transport.connected)
-
-    def answer(self, data: bytes) -> None:
-        self.protocols[-1].dataReceived(data)
-
-    def hang_up(self) -> None:
-        self.protocols[-1].transport.loseConnection()
 
 
 class ClientTestCase(SynchronousTestCase):

@@ -1,0 +1,436 @@
+"""A Deferred-based client of SCPI instruments, and of others, on raw TCP sockets.
+
+    dmm = ScpiClient("192.168.1.5")
+    print(await dmm.query("*IDN?"))
+    await dmm.write("CONF:VOLT:DC 10")
+    volts = float(await dmm.query("READ?", timeout=20))
+    trace = await dmm.query_block("CURVE?")
+
+Instruments have few sockets: one connection is kept, made when it is first needed and made again
+when it is lost. Requests wait for each other, so that nobody reads another one's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IStreamClientEndpoint
+from twisted.python.failure import Failure
+
+from labnet.errors import BadArguments, DeviceFault, LabError, TimedOut, shorten
+from labnet.framing.lines import parse_ending
+from labnet.transports.dialing import client_endpoint, shown_address
+from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.wires.scpi.codec import (
+    DEFAULT_LIMIT,
+    BlockReader,
+    CountReader,
+    Progress,
+    Reader,
+    ResponseReader,
+    SilenceReader,
+    UntilReader,
+    check_one_message,
+    decode_error,
+    decode_text,
+    encode_block,
+    encode_text,
+)
+
+PORT = 5025
+"""The usual port of SCPI on a raw socket."""
+
+MAX_UNREAD = 1 << 20
+"""Bytes that are taken from the instrument while nobody reads; then the connection is held back."""
+
+MAX_ERRORS = 100
+"""How many entries are read from an error queue before it is taken for endless."""
+
+T = TypeVar("T")
+
+
+class ScpiClientProtocol(ClientProtocol):
+    """One connection; one reader at a time. What comes while nobody reads is kept for the next."""
+
+    def __init__(self, where: str, clock: Any) -> None:
+        super().__init__(where)
+        self._clock = clock
+        self._unread = bytearray()
+        self._reader: Reader | None = None
+        self._waiting: Deferred[bytes | bytearray] | None = None
+        self._silence = 0.0
+        self._timer: IDelayedCall | None = None
+        self._held_back = False
+        #: Answers of requests that timed out may still come.
+        self.out_of_step = False
+
+    def send(self, data: bytes) -> None:
+        """Sends bytes as they are."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def drop_unread(self) -> None:
+        """Throws away what has come and nobody has read."""
+        self._unread.clear()
+        self._hold_back()
+
+    def read(self, reader: Reader, silence: float = 0.0) -> Deferred[bytes | bytearray]:
+        """The next response by `reader`; with `silence` (seconds) it ends when nothing more comes.
+
+        Fails with `NotConnected` if the connection ends first, and with what the reader raises,
+        which ends the connection. Cancelling it leaves the rest of the response to come.
+        """
+        assert self._waiting is None, "one reader at a time"
+        waiting: Deferred[bytes | bytearray] = Deferred(self._cancelled)
+        self._reader, self._waiting, self._silence = reader, waiting, silence
+        if self.spent:
+            self._fail(no_answer(self.where))
+            return waiting
+        data = bytes(self._unread)
+        self.drop_unread()
+        self._take(data)
+        return waiting
+
+    def _cancelled(self, _: object) -> None:
+        self._reader = self._waiting = None
+        self._stop_timer()
+        self.out_of_step = True
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._reader is None:
+            self._unread += data
+            self._hold_back()
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        assert self._reader is not None
+        try:
+            used = self._reader.feed(data)
+        except LabError as error:
+            self._fail(error)
+            return
+        if used is not None:
+            self._unread += data[used:]
+            self._finish()
+        elif self._silence and data:
+            self._begin_timer()
+
+    def _finish(self) -> None:
+        assert self._reader is not None and self._waiting is not None
+        result, waiting = self._reader.result, self._waiting
+        self._reader = self._waiting = None
+        self._stop_timer()
+        waiting.callback(result)
+
+    def _fail(self, error: LabError) -> None:
+        waiting, self._waiting, self._reader = self._waiting, None, None
+        self._stop_timer()
+        self.abort()
+        if waiting is not None:
+            waiting.errback(error)
+
+    def _begin_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.reset(self._silence)
+        else:
+            self._timer = self._clock.callLater(self._silence, self._silent)
+
+    def _silent(self) -> None:
+        self._timer = None
+        self._finish()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _hold_back(self) -> None:
+        """Does not read on from an instrument that sends what nobody asks for."""
+        full = len(self._unread) > MAX_UNREAD
+        if full != self._held_back and IPushProducer.providedBy(self.transport):
+            self._held_back = full
+            if full:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+
+    def ended(self) -> None:
+        self._fail(no_answer(self.where))
+
+
+class _Request(Generic[T]):
+    """What a request does with the connection once it is its turn."""
+
+    def __init__(self, name: str, run: Callable[[ScpiClientProtocol], Coroutine[Any, Any, T]]):
+        self.name = name
+        self.run = run
+
+
+class ScpiClient:
+    """One instrument. `address` is ``host``, ``host:port``, a Twisted endpoint string or object.
+
+    Messages end with `terminator`, in the words of `labnet.framing.lines.parse_ending`; where
+    answers end otherwise, `answers` says how. `timeout` is the seconds a request may take,
+    connecting and waiting for earlier ones included; each request may have its own.
+
+    After a timeout the answer may still come. The next request then begins on a new connection;
+    or, with `marker` (a query with always the same answer, such as ``*IDN?``) on the same one after
+    everything up to the answer of the marker has been thrown away.
+
+    With `check_errors` each write and query is followed by ``SYSTem:ERRor?``, and an error there
+    fails the request as a `DeviceFault` with the instrument's number and text.
+
+    Methods return Deferreds that fail with a `LabError`: `TimedOut` naming the query and the
+    instrument, `NotConnected`, `TooLarge`, `DeviceFault`, `BadArguments` for what would not be one
+    message. Nothing is sent twice.
+    """
+
+    def __init__(
+        self,
+        address: str | IStreamClientEndpoint,
+        *,
+        timeout: float = 5.0,
+        terminator: str = "LF",
+        answers: str = "",
+        marker: str = "",
+        check_errors: bool = False,
+        max_response: int = DEFAULT_LIMIT,
+        reactor: Any = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.where = shown_address(address, PORT)
+        self.timeout = timeout
+        self.marker = marker
+        self.check_errors = check_errors
+        self.max_response = max_response
+        self._ending = parse_ending(terminator)
+        self._answers = parse_ending(answers) if answers else self._ending
+        self._clock = reactor
+        self._turn = DeferredLock()
+        self._marked = b""  # what the marker is answered with
+        self._connections: Connections[ScpiClientProtocol] = Connections(
+            client_endpoint(address, PORT, reactor, timeout), self._build, self.where, reactor
+        )
+
+    def _build(self) -> ScpiClientProtocol:
+        return ScpiClientProtocol(self.where, self._clock)
+
+    # Messages
+
+    def query(self, message: str, timeout: float | None = None) -> Deferred[str]:
+        """Sends a message and gives its response as text, without the terminator.
+
+        A block or a string in the response may hold the terminator's bytes.
+        """
+        return self.query_bytes(message, timeout).addCallback(decode_text)
+
+    def query_bytes(self, message: str, timeout: float | None = None) -> Deferred[bytes]:
+        """`query` with the response as bytes."""
+        return self._ask(message, self._response_reader, timeout).addCallback(bytes)
+
+    def query_block(
+        self, message: str, progress: Progress | None = None, timeout: float | None = None
+    ) -> Deferred[bytearray]:
+        """Sends a message that is answered by one block, and gives the bytes of the block.
+
+        `progress` is called with the bytes that have come and their number in all.
+        """
+        end = self._answers.terminator or b"\n"
+        make = partial(BlockReader, end, self.max_response, progress)
+        return self._ask(message, make, timeout).addCallback(_as_bytearray)
+
+    def write(self, message: str, timeout: float | None = None) -> Deferred[None]:
+        """Sends a message that has no response; fires when it has been handed to the system."""
+
+        async def run(protocol: ScpiClientProtocol) -> None:
+            protocol.send(self._encoded(message))
+            await self._check(protocol)
+
+        return self._request(_Request(f"{shorten(message)!r} to {self.where}", run), timeout)
+
+    def write_block(
+        self, header: str, data: bytes, timeout: float | None = None
+    ) -> Deferred[None]:
+        """Sends a command with a definite-length block as its last argument.
+
+        `header` is what comes before the block: ``"DATA"``, or ``"TRACe A,"``.
+        """
+
+        async def run(protocol: ScpiClientProtocol) -> None:
+            start = encode_text(header)
+            check_one_message(start)
+            protocol.send(b"".join((start, b" ", encode_block(data), self._ending.terminator)))
+            await self._check(protocol)
+
+        return self._request(_Request(f"{shorten(header)!r} to {self.where}", run), timeout)
+
+    # Bytes
+
+    def write_raw(self, data: bytes, timeout: float | None = None) -> Deferred[None]:
+        """Sends bytes as they are."""
+
+        async def run(protocol: ScpiClientProtocol) -> None:
+            protocol.send(data)
+
+        return self._request(_Request(f"{len(data)} bytes to {self.where}", run), timeout)
+
+    def read(self, timeout: float | None = None) -> Deferred[bytes]:
+        """The next response, without its terminator."""
+        return self._read("a response", self._response_reader, timeout)
+
+    def read_raw(self, count: int, timeout: float | None = None) -> Deferred[bytes]:
+        """The next `count` bytes."""
+        if not 0 < count <= self.max_response:
+            return fail(BadArguments(f"a count is from 1 to {self.max_response}, not {count}"))
+        return self._read(f"{count} bytes", partial(CountReader, count), timeout)
+
+    def read_until(self, terminator: bytes, timeout: float | None = None) -> Deferred[bytes]:
+        """Everything up to `terminator`, which is left out."""
+        if not terminator:
+            return fail(BadArguments("a terminator has at least one byte"))
+        make = partial(UntilReader, terminator, self.max_response)
+        return self._read(f"a response up to {terminator!r}", make, timeout)
+
+    # Errors and the end
+
+    def errors(self, timeout: float | None = None) -> Deferred[list[tuple[int, str]]]:
+        """Empties the instrument's error queue: numbers and texts, oldest first."""
+        request = _Request(f"the errors of {self.where}", self._read_errors)
+        return self._request(request, timeout)
+
+    def identity(self, timeout: float | None = None) -> Deferred[tuple[str, str, str, str]]:
+        """Maker, model, serial number and firmware; empty where the instrument names fewer."""
+        return self.query("*IDN?", timeout).addCallback(_four_fields)
+
+    def connect(self, timeout: float | None = None) -> Deferred[None]:
+        """Connects if that is not so already; requests do it by themselves."""
+
+        async def run(protocol: ScpiClientProtocol) -> None:
+            """Being connected is all."""
+
+        return self._request(_Request(f"connecting to {self.where}", run), timeout)
+
+    def clear(self) -> Deferred[None]:
+        """Ends the connection, the one clear that every instrument understands on a raw socket.
+
+        What it had not carried out or sent is dropped; the next request connects again.
+        """
+
+        async def run(protocol: ScpiClientProtocol) -> None:
+            protocol.abort()
+
+        return self._request(_Request(f"clearing {self.where}", run), None)
+
+    def close(self) -> Deferred[None]:
+        """Closes the connection; fires when it has gone."""
+        return self._connections.close()
+
+    # Between these
+
+    def _encoded(self, message: str) -> bytes:
+        data = encode_text(message)
+        if self._ending.terminator == b"\n":
+            check_one_message(data)
+        return data + self._ending.terminator
+
+    def _response_reader(self) -> Reader:
+        ending = self._answers
+        if ending.terminator:
+            return ResponseReader(ending.terminator, self.max_response)
+        return CountReader(ending.count) if ending.count else SilenceReader(self.max_response)
+
+    def _ask(
+        self, message: str, make: Callable[[], Reader], timeout: float | None
+    ) -> Deferred[bytes | bytearray]:
+        async def run(protocol: ScpiClientProtocol) -> bytes | bytearray:
+            data = self._encoded(message)
+            protocol.drop_unread()
+            protocol.send(data)
+            response = await protocol.read(make(), self._answers.silence)
+            await self._check(protocol)
+            return response
+
+        return self._request(_Request(f"{shorten(message)!r} to {self.where}", run), timeout)
+
+    def _read(
+        self, what: str, make: Callable[[], Reader], timeout: float | None
+    ) -> Deferred[bytes]:
+        async def run(protocol: ScpiClientProtocol) -> bytes:
+            return bytes(await protocol.read(make(), self._answers.silence))
+
+        return self._request(_Request(f"{what} from {self.where}", run), timeout)
+
+    async def _check(self, protocol: ScpiClientProtocol) -> None:
+        if self.check_errors:
+            errors = await self._read_errors(protocol)
+            if errors:
+                text = "; ".join(f"{number}, {text}" for number, text in errors)
+                raise DeviceFault(f"{self.where}: {text}", number=errors[0][0])
+
+    async def _read_errors(self, protocol: ScpiClientProtocol) -> list[tuple[int, str]]:
+        found: list[tuple[int, str]] = []
+        while len(found) < MAX_ERRORS:
+            protocol.send(b"SYST:ERR?" + self._ending.terminator)
+            response = await protocol.read(self._response_reader(), self._answers.silence)
+            error = decode_error(decode_text(response))
+            if error[0] == 0:
+                break
+            found.append(error)
+        return found
+
+    def _request(self, request: _Request[T], timeout: float | None) -> Deferred[T]:
+        seconds = self.timeout if timeout is None else timeout
+
+        def timed_out(_: object, limit: float) -> Failure:
+            raise TimedOut(request.name, limit)
+
+        done = Deferred.fromCoroutine(self._in_turn(request))
+        return done.addTimeout(seconds, self._clock, timed_out)
+
+    async def _in_turn(self, request: _Request[T]) -> T:
+        await self._turn.acquire()
+        try:
+            protocol = await self._in_step()
+            return await request.run(protocol)
+        finally:
+            self._turn.release()
+
+    async def _in_step(self) -> ScpiClientProtocol:
+        """A connection on which no late answer can come any more."""
+        protocol = await self._connections.kept()
+        if protocol.out_of_step and not self.marker:
+            protocol.abort()
+            protocol = await self._connections.kept()
+        if self.marker and (protocol.out_of_step or not self._marked):
+            await self._mark(protocol)
+        return protocol
+
+    async def _mark(self, protocol: ScpiClientProtocol) -> None:
+        """Learns the answer of the marker; later reads up to it, dropping what was late."""
+        end = self._answers.terminator or b"\n"
+        protocol.drop_unread()
+        protocol.send(encode_text(self.marker) + self._ending.terminator)
+        line = b""
+        try:
+            while not line or line != self._marked:
+                line = bytes(await protocol.read(UntilReader(end, self.max_response)))
+                self._marked = self._marked or line
+        except BaseException:
+            protocol.abort()  # else the answer of this marker could be taken for the next one's
+            raise
+        protocol.out_of_step = False
+
+
+def _as_bytearray(data: bytes | bytearray) -> bytearray:
+    return data if isinstance(data, bytearray) else bytearray(data)
+
+
+def _four_fields(response: str) -> tuple[str, str, str, str]:
+    fields = [field.strip() for field in response.split(",", 3)]
+    maker, model, serial, firmware = [*fields, "", "", "", ""][:4]
+    return maker, model, serial, firmware
