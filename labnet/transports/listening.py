@@ -18,10 +18,11 @@ _WHY = {
 
 
 class CannotListen(LabError):
-    """An address cannot be listened at; the text is one line for the user."""
+    """An address cannot be listened at; the text is one line for the user, `strerror` the why."""
 
     def __init__(self, address: str, why: str) -> None:
         self.address = address
+        self.strerror = why
         super().__init__(f"cannot listen at {address}: {why}")
 
 
