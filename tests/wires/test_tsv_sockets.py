@@ -55,7 +55,7 @@ class RawClient(Protocol):
     """Collects what comes; its Deferreds fire at so many bytes, and at the end."""
 
     def __init__(self) -> None:
-        self.received = b""
+        self.received = bytearray()
         self.lost: Deferred[bytes] = Deferred()
         self._wanted: list[tuple[int, Deferred[bytes]]] = []
 
@@ -64,7 +64,7 @@ class RawClient(Protocol):
         for entry in list(self._wanted):
             if len(self.received) >= entry[0]:
                 self._wanted.remove(entry)
-                entry[1].callback(self.received)
+                entry[1].callback(bytes(self.received))
 
     def has(self, size: int) -> Deferred[bytes]:
         done: Deferred[bytes] = Deferred()
@@ -73,7 +73,7 @@ class RawClient(Protocol):
         return done
 
     def connectionLost(self, reason: Any = None) -> None:
-        self.lost.callback(self.received)
+        self.lost.callback(bytes(self.received))
 
 
 class SocketTestCase(TestCase):
