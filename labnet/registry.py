@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from labnet.device import CommandSpec, CommandState, Device, Identity, ParameterSpec, ParameterState
 from labnet.errors import UnknownName
 from labnet.execution import DeviceQueue
+from labnet.logs import Logger
 from labnet.specs import check_name
+
+log = Logger()
 
 #: How many names that clients wrote are remembered with the node they mean.
 MAX_REMEMBERED = 10_000
@@ -48,6 +52,14 @@ class Node:
         """The path without the name of the device in the lab."""
         return self.path.partition(".")[2]
 
+    def each(self, adopted: Callable[[Node], None]) -> None:
+        """Calls `adopted` for this node."""
+        adopted(self)
+
+    def replace(self, member: Any) -> None:
+        """Another member of the device has taken this one's name."""
+        raise NotImplementedError(self)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
 
@@ -67,6 +79,12 @@ class ParameterNode(Node):
     def spec(self) -> ParameterSpec:
         return self.state.spec
 
+    def replace(self, member: Any) -> None:
+        if not isinstance(member, ParameterState):
+            raise ValueError(f"{self.path} is a parameter; nothing else can take its name")
+        self.state.notify = None
+        self.state = member
+
 
 class CommandNode(Node):
     """A command in the tree; `needs` are the nodes that it must not find locked by others."""
@@ -83,11 +101,21 @@ class CommandNode(Node):
     def spec(self) -> CommandSpec:
         return self.state.spec
 
+    def replace(self, member: Any) -> None:
+        if not isinstance(member, CommandState):
+            raise ValueError(f"{self.path} is a command; nothing else can take its name")
+        self.state = member
+        self._needs = None
+
     @property
     def needs(self) -> tuple[Node, ...]:
         if self._needs is None:
             assert self.parent is not None
-            touched = tuple(self.parent.find(name.split(".")) for name in self.spec.touches)
+            try:
+                touched = tuple(self.parent.find(name.split(".")) for name in self.spec.touches)
+            except UnknownName as error:  # it may join later; until then, better too much
+                log.warn("{path} touches what is not there: {error}", path=self.path, error=error)
+                return (self.parent,)
             self._needs = touched or (self.parent,)
         return self._needs
 
@@ -107,9 +135,30 @@ class DeviceNode(Node):
         self._adopted: Callable[[Node], None] | None = None
         self._children: dict[str, Node] = {}
         self._folded: dict[str, list[Node]] = {}
-        for child, member in device.members.items():
-            self.adopt(child, member)
+        self._take(device)
+
+    def _take(self, device: Device) -> None:
+        if device._joined is not None:
+            raise ValueError(
+                f"the device for {self.path} is in a lab already; an attribute that only refers to"
+                " another device has a name that begins with an underscore"
+            )
+        self.device = device
         device._joined = self.adopt
+        try:
+            for child, member in list(device.members.items()):
+                self.adopt(child, member)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """The devices of this node and of those below are in no lab any more."""
+        for node in self.walk():
+            if isinstance(node, DeviceNode):
+                node.device._joined = node.device._changed = None
+            elif isinstance(node, ParameterNode):
+                node.state.notify = None
 
     @property
     def children(self) -> Mapping[str, Node]:
@@ -120,32 +169,46 @@ class DeviceNode(Node):
         return self.device.identity
 
     def adopt(self, name: str, member: Any) -> Node:
-        """Makes the node of one member; a member that joins later appears at once."""
-        node: Node
-        if isinstance(member, ParameterState):
-            node = ParameterNode(name, self, member)
-        elif isinstance(member, CommandState):
-            node = CommandNode(name, self, member)
+        """Makes the node of one member; a member that joins later appears at once.
+
+        One that takes another's name takes its node too, with the locks on it and its listeners.
+        Raises ValueError if it is another kind of member, or a device that is in a lab already.
+        """
+        node = self._children.get(name)
+        if node is None:
+            node = self._children[name] = self._node(name, member)
+            for known in {known.lower() for known in (name, *node.aliases)}:
+                self._folded.setdefault(known, []).append(node)
         else:
-            node = DeviceNode(name, member, self)
-        self._children[name] = node
-        for known in {name, *node.aliases}:
-            self._folded.setdefault(known.lower(), []).append(node)
-        if isinstance(node, DeviceNode) and self._adopted is not None:
+            node.replace(member)
+        if self._adopted is not None:
             node.each(self._adopted)
-        elif self._adopted is not None:
-            self._adopted(node)
         return node
+
+    def _node(self, name: str, member: Any) -> Node:
+        if isinstance(member, ParameterState):
+            return ParameterNode(name, self, member)
+        if isinstance(member, CommandState):
+            return CommandNode(name, self, member)
+        return DeviceNode(name, member, self)
+
+    def replace(self, member: Any) -> None:
+        if member is self.device:
+            return
+        if not isinstance(member, Device):
+            raise ValueError(f"{self.path} is a device; nothing else can take its name")
+        for name in self._children.keys() - member.members.keys():
+            raise ValueError(f"{self.path} has {name}; what takes its place must have it too")
+        before = self.device
+        self._take(member)
+        before._joined = before._changed = None
 
     def each(self, adopted: Callable[[Node], None]) -> None:
         """Calls `adopted` for this node and all below it, now and whenever one joins."""
         self._adopted = adopted
         adopted(self)
-        for node in self._children.values():
-            if isinstance(node, DeviceNode):
-                node.each(adopted)
-            else:
-                adopted(node)
+        for node in list(self._children.values()):
+            node.each(adopted)
 
     def child(self, name: str) -> Node | None:
         """The child called so: exactly, else by alias or regardless of case if only one fits."""
@@ -194,7 +257,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._devices: dict[str, DeviceNode] = {}
-        self._names: dict[str, dict[Any, Node]] = {}
+        self._root_names: dict[Any, Node] = {}
+        self._names: WeakKeyDictionary[DeviceNode, dict[Any, Node]] = WeakKeyDictionary()
         self._watchers: list[tuple[Callable[[DeviceNode], None], Callable[[DeviceNode], None]]] = []
 
     @property
@@ -216,19 +280,17 @@ class Registry:
     def announce(self, node: DeviceNode) -> None:
         """Tells the watchers that the device is ready."""
         for arrived, _ in list(self._watchers):
-            arrived(node)
+            _tell(arrived, node)
 
     def remove(self, name: str) -> DeviceNode:
         """A device leaves the lab; raises `UnknownName`."""
         if name not in self._devices:
             raise UnknownName(name, self._devices, "device")
         node = self._devices.pop(name)
-        for part in node.walk():
-            if isinstance(part, DeviceNode):
-                part.device._joined = None
+        node.release()
         self._forget_names()
         for _, departed in list(self._watchers):
-            departed(node)
+            _tell(departed, node)
         return node
 
     def watch(
@@ -249,11 +311,21 @@ class Registry:
 
         A session may look here before it calls `find`; it is emptied when devices come or go.
         """
-        return self._names.setdefault("" if base is None else base.path, {})
+        return self._root_names if base is None else self._names.setdefault(base, {})
 
     def _forget_names(self) -> None:
-        for names in self._names.values():
+        for names in (self._root_names, *self._names.values()):
             names.clear()
+
+    def current(self, base: DeviceNode) -> DeviceNode:
+        """The node that has this one's place now: another if its device has left and come again."""
+        if self._devices.get(base.top.name) is not base.top and base.top.name in self._devices:
+            try:
+                node = self._from_root(base.path.split("."))
+            except UnknownName:
+                return base
+            return node if isinstance(node, DeviceNode) else base
+        return base
 
     def find(self, path: str | tuple[str, ...], base: DeviceNode | None = None) -> Node:
         """The node of `path` (dotted, or split already), relative to `base` first, then from the
@@ -272,6 +344,7 @@ class Registry:
             raise UnknownName(".".join(segments[:3]))
         if base is None:
             return self._from_root(segments)
+        base = self.current(base)
         try:
             return base.find(segments)
         except UnknownName as error:
@@ -288,11 +361,21 @@ class Registry:
         if node is None:
             folded = first.lower()
             fits = [
-                device
-                for device in self._devices.values()
-                if folded == device.name.lower() or folded in map(str.lower, device.aliases)
+                known
+                for known in self._devices.values()
+                if folded == known.name.lower() or folded in map(str.lower, known.aliases)
             ]
-            node = fits[0] if len(fits) == 1 else None
-        if node is None:
-            raise UnknownName(first, self._devices, "device")
+            device = only_fit(fits, first)
+            if device is None:
+                raise UnknownName(first, self._devices, "device")
+            assert isinstance(device, DeviceNode)
+            node = device
         return node.find(segments[1:])
+
+
+def _tell(watcher: Callable[[DeviceNode], None], node: DeviceNode) -> None:
+    """A watcher that fails keeps neither the device nor the other watchers from their business."""
+    try:
+        watcher(node)
+    except Exception:
+        log.failure("who watches the devices failed at {device}", device=node.path)
