@@ -192,7 +192,7 @@ class _Port(ZmqSocket):
         libzmq asks about hosts, not about descriptors. But connections that are older than a
         handshake were let in, and of the younger ones no more than were let in meanwhile.
         """
-        start = self._clock.seconds() - HANDSHAKE - 0.5
+        start: float = self._clock.seconds() - HANDSHAKE - 0.5
         while self._let_in and self._let_in[0] < start:
             self._let_in.popleft()
         old = sum(accepted < start for _, accepted in self.peers.open.values())

@@ -266,7 +266,8 @@ class AddressTests(ZmqTestCase):
         self.assertEqual(
             str(error), f"cannot listen at {address}: the port is in use by another program"
         )
-        self.assertEqual(threads(), before)
+        while threads() > before:
+            await tick()
 
     async def test_no_address(self) -> None:
         for address in ("5555", "tcp:5555", "inproc://x", "tcp://nowhere", "tcp://1.2.3.4.5:1"):
@@ -303,10 +304,13 @@ class AddressTests(ZmqTestCase):
     async def test_no_room(self) -> None:
         """The one too many waits, and is let in when there is room."""
         port, protocol = self.router(max_connections=1)
-        first, second = self.client(port), self.client(port)
+        first = self.client(port)
         await first.ask(b"a")
-        answer = second.ask(b"b")
-        await protocol.when(lambda: True)
+        answer = self.client(port).ask(b"b")
+        while port.connections < 2:
+            await tick()
+        self.assertEqual(await first.ask(b"c"), [b"c"])
+        self.assertFalse(answer.called)
         first.link.close()
         self.assertEqual(await answer, [b"b"])
         self.assertEqual(len(protocol.lost), 1)
@@ -482,7 +486,7 @@ class LoadTests(ZmqTestCase):
             client.link.send([b"hold"])
         await protocol.when(lambda: len(protocol.messages) == 901)
         self.assertLessEqual(max(share), MESSAGES_A_TURN)
-        self.assertGreaterEqual(len(share), 900 // MESSAGES_A_TURN)
+        self.assertGreaterEqual(len(share) + 1, 900 // MESSAGES_A_TURN)  # the last is under way
 
     async def test_two_ports_share_the_reactor(self) -> None:
         flooded, busy = self.router()
@@ -508,7 +512,8 @@ class EndTests(ZmqTestCase):
             await self.once()
         self.assertEqual(set(reactor.getReaders()), readers)  # type: ignore[attr-defined]
         self.assertEqual(files(), descriptors)
-        self.assertEqual(threads(), before)
+        while threads() > before:
+            await tick()
 
     async def once(self) -> None:
         protocol = Echo()
