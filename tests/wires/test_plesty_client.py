@@ -328,7 +328,82 @@ class Silence(ClientCase):
         old.closed.callback(None)
         self.assertIsNot(client.link, old)
         self.assertEqual(client.link.name, old.name)
-        self.assertEqual(client.link.sent[0]["resources"], ["axis/x", "axis/y"])
+        self.catch_up(client)
+        self.assertEqual(client.link.sent[1]["resources"], ["axis/x", "axis/y"])
+
+    def catch_up(self, client: Client) -> None:
+        """The server's side: the parameter that there is not."""
+        name = client.link.sent[0]["param"]
+        self.assertRegex(name, r"\Alabnet-[0-9a-f]{32}\Z")
+        text = f"\"Config parameter '{name}' is not registered.\""
+        client.link.received([failure("KeyError", text)])
+
+    def test_a_late_answer_on_the_new_connection(self) -> None:
+        """plesty-lib sends it to whoever has the name by then."""
+        client = self.ready(client_id="exp")
+        late, following = client.query("late"), client.query("next")
+        self.failed_by_time(client, late)
+        assert client.link.closed is not None
+        client.link.closed.callback(None)
+        client.link.reply("late")
+        self.assertEqual(len(client.link.sent), 1)
+        self.catch_up(client)
+        self.greet(client)
+        self.assertEqual(client.link.sent[-1]["param"], "next")
+        client.link.reply("next")
+        self.assertEqual(self.successResultOf(following), "next")
+
+    def test_a_server_that_names_no_parameters(self) -> None:
+        client = self.ready(client_id="exp")
+        late, following = client.query("late"), client.query("next")
+        self.failed_by_time(client, late)
+        assert client.link.closed is not None
+        client.link.closed.callback(None)
+        client.link.received([failure("ValueError", "late")])
+        self.assertEqual(len(client.link.sent), 1)
+        client.link.received([failure("ValueError", "no such thing")])
+        self.greet(client)
+        client.link.reply("next")
+        self.assertEqual(self.successResultOf(following), "next")
+
+    def test_a_server_that_does_not_catch_up(self) -> None:
+        client = self.ready(client_id="exp")
+        late, following = client.query("late"), client.query("next")
+        self.failed_by_time(client, late)
+        assert client.link.closed is not None
+        client.link.closed.callback(None)
+        client.clock.advance(5)
+        self.failed(following, NotConnected)
+        busy = client.link
+        again = client.query("again")
+        client.clock.advance(5)
+        self.failed(again, NotConnected)
+        self.assertIs(client.link, busy, "a busy server would not read from another one")
+        self.assertEqual(len(busy.sent), 1)
+        third = client.query("third")
+        assert busy.closed is not None
+        busy.closed.callback(None)
+        self.assertIsNot(client.link, busy)
+        self.catch_up(client)
+        self.greet(client)
+        client.link.reply("third")
+        self.assertEqual(self.successResultOf(third), "third")
+
+    def test_a_server_that_catches_up_late(self) -> None:
+        client = self.ready(client_id="exp")
+        late, following = client.query("late"), client.query("next")
+        self.failed_by_time(client, late)
+        assert client.link.closed is not None
+        client.link.closed.callback(None)
+        client.clock.advance(5)
+        self.failed(following, NotConnected)
+        client.link.reply("late")
+        self.catch_up(client)
+        again = client.query("again")
+        self.greet(client)
+        client.link.reply("again")
+        self.assertEqual(self.successResultOf(again), "again")
+        self.assertEqual(len(client.links), 2)
 
     def failed_by_time(self, client: Client, answer: Deferred[Any]) -> None:
         client.clock.advance(5)
@@ -356,6 +431,7 @@ class Silence(ClientCase):
         self.failed_by_time(client, first)
         assert client.link.closed is not None
         client.link.closed.callback(None)
+        self.catch_up(client)
         client.link.received([failure("ResourceAllocationError", "taken", result={})])
         self.failed(second, NotAllowed)
 

@@ -13,10 +13,12 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from labnet.errors import DeviceFault, LabError, NotConnected, OutOfRange, TimedOut
 from labnet.logs import Logger
+from labnet.wires.plesty.catchup import CatchUp
 from labnet.wires.plesty.conversation import Conversation, Link
 
 DISCONNECT_TIMEOUT: Final = 30.0
@@ -132,9 +134,11 @@ class PlestyClient(Verbs):
         self._metadata = dict(connect_kwargs or {})
         self._named = client_id is not None
         self._reactor = reactor
+        self._clock: IReactorTime = reactor
+        self._catching_up: CatchUp | None = None
         self._announced = False
         self._state = "new"
-        self._talk = Conversation(self._dial, self._worn, reactor)
+        self._talk = Conversation(self._dial, self._worn, self._clock)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -239,27 +243,42 @@ class PlestyClient(Verbs):
             restarted.addErrback(self._restart_failed)
 
     async def _restart(self) -> None:
+        if self._catching_up is None or not self._catching_up.hopeful:
+            await self._replace_link()
+        if self._state != "ready":
+            return
+        if self._catching_up is not None:
+            await self._catching_up.wait(self.timeout)
+            self._catching_up, self._talk.owed = None, 0
+        await self._greet()
+        self._talk.release()
+
+    async def _replace_link(self) -> None:
+        """A new socket, under the same name if anything depends on that."""
+        self._catching_up = None
         closed = self._talk.hang_up()
-        if self._named or self.resources:
+        same = self._named or bool(self.resources)
+        if same:
             # two live connections of one name: the server would never read from the second one
             self._wanted = list(self.resources) or self._wanted
             await closed
         else:
-            self.client_id = _made_up_name()
-        if self._state != "ready":
-            return
-        self._talk.open()
-        await self._greet()
-        self._talk.release()
+            self.client_id, self._talk.owed = _made_up_name(), 0
+        if self._state == "ready":
+            self._talk.open()
+            if same and not self._talk.numbered:
+                self._catching_up = CatchUp(self._talk, self._clock)
 
     def _restart_failed(self, failure: Failure) -> None:
         """Whoever waits is told; the next request tries again."""
-        if failure.check(LabError) is None:
-            self._log.error("{error} at {address}", error=failure.value, address=self.address)
         error = failure.value
+        if not isinstance(error, LabError):
+            self._log.error("{error} at {address}", error=error, address=self.address)
         if isinstance(error, (TimedOut, NotConnected)) or not isinstance(error, LabError):
             error = NotConnected(f"no answer from {self.address} within {self.timeout:g} s")
-        self._talk.hang_up()
+        if self._catching_up is None or not self._catching_up.hopeful:
+            self._catching_up = None
+            self._talk.hang_up()
         self._talk.fail(error)
 
 

@@ -10,12 +10,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from labnet.errors import BadArguments, DeviceFault, LabError, NotConnected, TimedOut, TooLarge
+from labnet.errors import (
+    BadArguments,
+    DeviceFault,
+    LabError,
+    NotConnected,
+    TimedOut,
+    TooLarge,
+)
 from labnet.wires.plesty.codec import BadReply, Reply, encode_request, parse_reply
 from labnet.wires.plesty.dialect import NotSerializable
 from labnet.wires.plesty.faults import lab_error
@@ -39,7 +47,7 @@ class Link(Protocol):
 class _Request:
     """A request on its way: what it asks, who waits for the answer and how long that may take."""
 
-    __slots__ = ("answer", "fields", "heard", "id", "limit", "timer", "type", "what")
+    __slots__ = ("answer", "fields", "heard", "id", "limit", "mark", "timer", "type", "what")
 
     def __init__(self, type: str, fields: Mapping[str, Any], what: str, limit: float) -> None:
         self.type = type
@@ -48,6 +56,7 @@ class _Request:
         self.limit = limit
         self.id = 0
         self.heard = 0
+        self.mark = ""
         self.timer: IDelayedCall | None = None
         self.answer: Deferred[Any] | None = Deferred(self._given_up)
 
@@ -60,8 +69,8 @@ class Conversation:
     """Requests in, results out; `dial` opens a socket that hands its messages to a function.
 
     `worn` is called when the socket has been closed for want of an answer, or when a request waits
-    and there is no socket; it should call `open`, greet the server with `first` and then `release`
-    the requests that wait, or `fail` them.
+    and nothing was released since; it should call `open`, greet the server with `first` and then
+    `release` the requests that wait, or `fail` them.
     """
 
     def __init__(
@@ -85,6 +94,8 @@ class Conversation:
         self._listening: list[Deferred[None]] = []
         self.numbered = False
         """Whether the server echoes the ``id`` of requests."""
+        self.owed = 0
+        """Requests that the server may still answer though nobody waits any more."""
 
     # -- the socket --------------------------------------------------------------------------
 
@@ -105,6 +116,7 @@ class Conversation:
         link, self._link = self._link, None
         self._released = self._worn = False
         flying, self._flying = self._flying, {}
+        self.owed += len(flying)
         for request in flying.values():
             self._finish(request, NotConnected(f"the connection was closed under {request.what}"))
         if link is not None:
@@ -139,6 +151,19 @@ class Conversation:
         self._send(request, number or self.numbered)
         return answer
 
+    def last_of_all(self, name: str) -> Deferred[Any]:
+        """Asks for a parameter that does not exist; the answer is known by its `name`.
+
+        It is for a socket under a name that was used before: answers without it are late ones, as
+        many as are `owed`. It has no time limit.
+        """
+        request = _Request("query", {"param": name, "timeout": None}, name, inf)
+        request.mark = name
+        answer = request.answer
+        assert answer is not None
+        self._send(request, False)
+        return answer
+
     def quiet(self) -> Deferred[None]:
         """Fires when nothing is in flight, at the latest when its time limit has passed."""
         if not self._flying:
@@ -157,7 +182,7 @@ class Conversation:
         assert answer is not None
         self._waiting.append(request)
         self._pump()
-        if self._link is None:
+        if not self._released:
             self._renew()
         return answer
 
@@ -181,7 +206,8 @@ class Conversation:
             self._finish(request, BadArguments(text))
             return
         request.heard = self._heard
-        request.timer = self._clock.callLater(request.limit, self._expired, request)
+        if request.limit < inf:
+            request.timer = self._clock.callLater(request.limit, self._expired, request)
         self._flying[request.id] = request
         self._link.send([body])
 
@@ -211,7 +237,13 @@ class Conversation:
             self.numbered = False
             self._confused("the server's reply does not say which request it answers")
             return None
-        return self._flying.popitem()[1] if self._flying else None
+        if not self._flying:
+            return None
+        number, request = next(iter(self._flying.items()))
+        if request.mark not in reply.text and self.owed > 0:
+            self.owed -= 1  # late, and nobody waits for it any more
+            return None
+        return self._flying.pop(number)
 
     def _answered(self, request: _Request, reply: Reply) -> None:
         if reply.failed:
@@ -231,6 +263,7 @@ class Conversation:
         request.timer = None
         if self._flying.pop(request.id, None) is None:
             return
+        self.owed += 1
         if not self.numbered or request.heard == self._heard:
             self._worn = True
         self._finish(request, TimedOut(request.what, request.limit))
