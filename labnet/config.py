@@ -6,6 +6,7 @@ right word for one that is misspelled.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from labnet.device import Device
 from labnet.devices.table import DRIVERS, Driver, find_driver
 from labnet.endpoints import check_address, complete_address
 from labnet.errors import LabError, UnknownName, shorten
 from labnet.inifile import ConfigError, Section, error_at, read_ini, read_text, suggest
 from labnet.logs import LEVELS
-from labnet.options import Network, Option, key, options_of, split_list, type_name, values_of
+from labnet.options import (
+    Network,
+    Option,
+    device_class,
+    key,
+    options_of,
+    split_list,
+    type_name,
+    values_of,
+)
 from labnet.wires.table import WIRES, Wire, find_wire
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -91,18 +102,31 @@ class ServeKeys:
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """One ``[device NAME]``; `options` are the driver's own keys that the section sets."""
+    """One ``[device NAME]``; `options` are the driver's own keys that the section sets.
+
+    `parts` are those of its keys that name other devices.
+    """
 
     name: str
     driver: Driver
     keys: DeviceKeys
     options: Mapping[str, Any]
     section: Section
+    parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
-    def make(self) -> Any:
-        """A device as the section asks for; ConfigError when its driver refuses the values."""
+    def make(self, made: Mapping[str, Device] | None = None, clock: Any = None) -> Any:
+        """A device as the section asks for; ConfigError when its driver refuses the values.
+
+        `made` are the devices that its keys may name; a driver whose constructor takes a `clock`
+        gets this one.
+        """
+        driver = self.driver.load()
+        options = dict(self.options)
+        options |= {argument: (made or {})[name] for argument, name in self.parts.items()}
+        if clock is not None and "clock" in inspect.signature(driver).parameters:
+            options["clock"] = clock
         try:
-            device = self.driver.load()(**self.options)
+            device = driver(**options)
         except (LabError, ValueError, TypeError, OSError) as error:
             raise self.section.error(f"the device cannot be made: {error}", "driver") from error
         if self.keys.alias:
@@ -167,8 +191,8 @@ def parse_config(text: str, file: str = "lab.ini") -> Config:
     for section in sections:
         _check_title(section)
     single = {section.kind: section for section in sections if not section.name}
-    devices = tuple(_device(section) for section in sections if section.kind == "device")
-    names = [device.name for device in devices]
+    devices = _in_order([_device(section) for section in sections if section.kind == "device"])
+    names = [section.name for section in sections if section.kind == "device"]
     serves = tuple(_serve(section, names) for section in sections if section.kind == "serve")
     _check_addresses(serves)
     if not devices:
@@ -231,8 +255,45 @@ def _device(section: Section) -> DeviceConfig:
     if not _NAME.fullmatch(section.name):
         raise section.error("a device's name is a letter, then letters, digits and _")
     driver: Driver = _look_up(find_driver, section, "driver")
-    keys, options = _common(DeviceKeys, section, options_of(_load(driver.load, section, "driver")))
-    return DeviceConfig(section.name, driver, keys, MappingProxyType(options), section)
+    own = options_of(_load(driver.load, section, "driver"))
+    keys, options = _common(DeviceKeys, section, own)
+    named = {option.name for option in own if device_class(option.type) is not None}
+    parts = {key: options.pop(key) for key in named & options.keys()}
+    parts = {key: name for key, name in parts.items() if name}
+    return DeviceConfig(
+        section.name, driver, keys, MappingProxyType(options), section, MappingProxyType(parts)
+    )
+
+
+def _in_order(devices: list[DeviceConfig]) -> tuple[DeviceConfig, ...]:
+    """The devices so that each comes after those that its keys name."""
+    by_name = {device.name: device for device in devices}
+    ordered: dict[str, DeviceConfig] = {}
+
+    def place(device: DeviceConfig, on_the_way: tuple[str, ...]) -> None:
+        for option, name in device.parts.items():
+            if name in on_the_way:
+                raise device.section.bad(option, f"{name!r} needs this device in its turn")
+            if name not in by_name:
+                problem = f"there is no device {name!r}{suggest(name, by_name)}"
+                raise device.section.bad(option, problem)
+            _check_class(device, option, by_name[name])
+            if name not in ordered:
+                place(by_name[name], (*on_the_way, name))
+        ordered[device.name] = device
+
+    for device in devices:
+        if device.name not in ordered:
+            place(device, (device.name,))
+    return tuple(ordered.values())
+
+
+def _check_class(device: DeviceConfig, name: str, part: DeviceConfig) -> None:
+    hints = {option.name: option.type for option in options_of(device.driver.load())}
+    wanted = device_class(hints[name])
+    driver = part.driver.load()
+    if wanted is not None and isinstance(driver, type) and not issubclass(driver, wanted):
+        raise device.section.bad(name, f"{part.name!r} is no {wanted.__name__.lower()}")
 
 
 def _serve(section: Section, names: list[str]) -> ServeConfig:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal, TypeVar, Union
 
+from labnet.device import Device
 from labnet.errors import shorten
 from labnet.inifile import Section, suggest
 
@@ -132,7 +133,7 @@ def type_name(hint: Any) -> str:
         return " | ".join(map(str, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
         return f"list of {type_name(typing.get_args(hint)[0])}"
-    return _NAMES.get(hint, "text")
+    return "device" if is_device(hint) else _NAMES.get(hint, "text")
 
 
 def _is_union(hint: Any) -> bool:
@@ -146,8 +147,19 @@ def _optional(hint: Any) -> Any:
     return others[0] if len(others) == 1 and len(kinds) == 2 else None
 
 
+def is_device(hint: Any) -> bool:
+    """Whether a key of this type names another device of the lab."""
+    return isinstance(hint, type) and issubclass(hint, Device)
+
+
+def device_class(hint: Any) -> type[Device] | None:
+    """The class of device that a key of this type names, or None if it names none."""
+    inner = _optional(hint) if _is_union(hint) else hint
+    return inner if is_device(inner) else None
+
+
 def _can_parse(hint: Any) -> bool:
-    if hint in _PARSERS or typing.get_origin(hint) is Literal:
+    if hint in _PARSERS or is_device(hint) or typing.get_origin(hint) is Literal:
         return True
     if _is_union(hint):
         return _can_parse(_optional(hint))
@@ -161,7 +173,7 @@ def _can_parse(hint: Any) -> bool:
 
 
 def _parse(text: str, hint: Any) -> Any:
-    parser = _PARSERS.get(hint)
+    parser = str if is_device(hint) else _PARSERS.get(hint)
     if parser is not None:
         return parser(text)
     if _is_union(hint):

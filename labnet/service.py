@@ -265,9 +265,13 @@ class LabService(MultiService):
             raise LabError(self._problems[0])
 
     def _add_devices(self, lab: kernel.Lab) -> None:
+        made: dict[str, Device] = {}
         for device in self.config.devices:
+            if not made.keys() >= set(device.parts.values()):
+                continue  # why its part could not be made has been said
             try:
-                node = lab.attach(device.name, device.make())
+                made[device.name] = device.make(made, lab.clock)
+                node = lab.attach(device.name, made[device.name])
                 node.device_queue.limit = device.keys.timeout
             except LabError as error:
                 self._problems.append(str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
@@ -72,13 +73,26 @@ def summary(config: Config) -> str:
 
 def makeService(options: Options) -> IService:
     """The service tree of the configuration; it starts nothing yet."""
+    from twisted.internet import reactor
+
     from labnet.service import LabService
 
+    use_monotonic_time(reactor)
     foreground = options.parent is None or options.parent.get("nodaemon", True)
     service: IService = LabService(
         options.lab_config, end_process, raise_at_once=not foreground
     )
     return service
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """Lets a reactor that has no timers yet run them on a clock that nobody can set back.
+
+    Twisted's own timers follow the wall clock: with that set back by an hour, no lease or deadline
+    would end before the hour was over.
+    """
+    if not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
 
 
 def end_process(status: int, reactor: Any = None) -> None:

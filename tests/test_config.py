@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.config import Config, describe_options, load_config, parse_config
@@ -145,6 +146,27 @@ class ConfigTests(SynchronousTestCase):
         gauge = device.make()
         self.assertEqual((gauge.start, gauge.count, gauge.noisy), (-0.001, 16, True))
         self.assertEqual(gauge.aliases, ("Dev1", "Dev #2"))
+
+    def test_a_device_that_needs_another(self) -> None:
+        """The camera looks at the stage, wherever in the file that stands."""
+        text = (
+            "[device eye]\ndriver = simulated.camera\nstage = axis\n"
+            "[device axis]\ndriver = simulated.stage\n"
+        )
+        config = parse_config(text)
+        self.assertEqual([device.name for device in config.devices], ["axis", "eye"])
+        clock = Clock()
+        made = {"axis": config.devices[0].make({}, clock)}
+        eye = config.devices[1].make(made, clock)
+        self.assertIs(eye._stage, made["axis"])
+        self.assertIs(eye._clock, clock)
+        for wrong, problem in [
+            ("stage = axes", "there is no device 'axes'; did you mean 'axis'?"),
+            ("stage = eye", "'eye' needs this device in its turn"),
+        ]:
+            self.assertIn(problem, self.refused("stage = axis", wrong, text))
+        other = text.replace("simulated.stage", "simulated.dmm")
+        self.assertIn("'axis' is no stage", self.refused("eye", "eye", other))
 
     def test_defaults(self) -> None:
         text = "[device a]\ndriver = fake.gauge\nstart = 0\n[serve x]\nwire = fake\n"

@@ -25,6 +25,7 @@ UPSTAIRS = {
 TWISTED = {"twisted", "zope", "constantly", "txzmq", "zmq"}
 CONFIG_MAY = {
     *SHARED,
+    "labnet.device",  # a key may name another device
     "labnet.endpoints",
     "labnet.inifile",
     "labnet.options",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from typing import Any
 
 from twisted.application.service import IServiceMaker
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import Clock
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
@@ -49,11 +51,24 @@ class FakeReactor:
         self.stops += 1
 
 
+class ClockTests(SynchronousTestCase):
+    """Which clock the reactor's timers follow."""
+
+    def test_timers_cannot_be_set_back(self) -> None:
+        fresh, begun = Clock(), Clock()
+        begun.callLater(1.0, lambda: None)
+        tap.use_monotonic_time(fresh)
+        tap.use_monotonic_time(begun)
+        self.assertIs(fresh.seconds, time.monotonic)
+        self.assertIsNot(begun.seconds, time.monotonic)
+
+
 class OptionsTests(SynchronousTestCase):
     """`twistd labnet ...`."""
 
     def setUp(self) -> None:
         fake_wire.install(self)
+        self.patch(tap, "use_monotonic_time", lambda reactor: None)
         self.path = self.mktemp()
         self.output = io.StringIO()
 
