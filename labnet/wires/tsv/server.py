@@ -179,7 +179,8 @@ class TsvFactory(Factory):
             self.host.shut_down(reason)
         elif self.listener is not None:
             self.log.logger.info("{name} ends: {reason}", name=self.common.name, reason=reason)
-            Deferred.fromCoroutine(self.listener.stop())
+            stopped = Deferred.fromCoroutine(self.listener.stop())
+            stopped.addErrback(lambda failure: self.log.logger.failure("it did not end", failure))
 
     def stopFactory(self) -> None:
         self._unwatch()

@@ -1,0 +1,80 @@
+"""Connections of a client: kept, made again, closed."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from labnet.errors import NotConnected
+from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from tests.wires.scripted import ScriptedEndpoint
+
+
+class ConnectionsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.peer = ScriptedEndpoint()
+        self.connections = Connections(
+            self.peer, lambda: ClientProtocol("bench:1"), "bench:1", self.clock
+        )
+
+    def kept(self) -> Deferred[ClientProtocol]:
+        return Deferred.fromCoroutine(self.connections.kept())
+
+    def new(self) -> Deferred[ClientProtocol]:
+        return Deferred.fromCoroutine(self.connections.new())
+
+    def test_new_ones_are_new(self) -> None:
+        first, second = (self.successResultOf(self.new()) for _ in range(2))
+        self.assertIsNot(first, second)
+
+    def test_the_kept_one_is_the_same(self) -> None:
+        first, second = (self.successResultOf(self.kept()) for _ in range(2))
+        self.assertIs(first, second)
+
+    def test_a_spent_one_is_replaced(self) -> None:
+        first = self.successResultOf(self.kept())
+        first.abort()
+        again = self.kept()
+        self.assertNoResult(again)
+        self.clock.pump([0.1] * 4)
+        self.assertIsNot(self.successResultOf(again), first)
+
+    def test_pauses_grow_while_it_is_refused(self) -> None:
+        self.peer.refusing = 100
+        refused = self.kept()
+        self.clock.pump([0.1] * 600)
+        self.failureResultOf(refused, NotConnected)
+        self.assertGreater(100 - self.peer.refusing, 5)
+        self.assertLess(100 - self.peer.refusing, 20)
+        self.successResultOf(self.connections.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_refused(self) -> None:
+        self.peer.refusing = 1
+        error = self.failureResultOf(self.new(), NotConnected).value
+        self.assertIn("no connection to bench:1", str(error))
+
+    def test_close_ends_all(self) -> None:
+        protocols = [self.successResultOf(self.kept()), self.successResultOf(self.new())]
+        self.successResultOf(self.connections.close())
+        self.assertEqual([protocol.spent for protocol in protocols], [True, True])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_close_while_connecting(self) -> None:
+        self.peer.hanging = True
+        waiting = self.kept()
+        self.successResultOf(self.connections.close())
+        self.failureResultOf(waiting, NotConnected)
+
+    def test_close_from_the_callback_of_a_failure(self) -> None:
+        self.peer.refusing = 1
+        refused = self.kept()
+        closed: list[Deferred[None]] = []
+        refused.addErrback(lambda _: closed.append(self.connections.close()))
+        self.clock.pump([0.1] * 4)
+        self.successResultOf(closed[0])
+
+    def test_no_answer(self) -> None:
+        self.assertIn("bench:1", str(no_answer("bench:1")))
