@@ -25,7 +25,7 @@ from labnet.errors import (
 )
 from labnet.transports.zmq import Peer
 from labnet.wires.plesty import conversation
-from labnet.wires.plesty.client import PlestyBench, PlestyClient
+from labnet.wires.plesty.client import PAUSE, PlestyBench, PlestyClient
 from labnet.wires.plesty.codec import failure, parse_reply, success
 from labnet.wires.plesty.faults import lab_error
 from labnet.wires.plesty.server import Options
@@ -324,12 +324,17 @@ class Silence(ClientCase):
         old = client.link
         self.failed_by_time(client, client.query("x"))
         self.assertIs(client.link, old)
-        assert old.closed is not None
-        old.closed.callback(None)
+        self.let_close(client)
         self.assertIsNot(client.link, old)
         self.assertEqual(client.link.name, old.name)
         self.catch_up(client)
         self.assertEqual(client.link.sent[1]["resources"], ["axis/x", "axis/y"])
+
+    def let_close(self, client: Client) -> None:
+        """The socket is closed, and the server has had time to notice."""
+        assert client.link.closed is not None
+        client.link.closed.callback(None)
+        client.clock.advance(PAUSE)
 
     def catch_up(self, client: Client) -> None:
         """The server's side: the parameter that there is not."""
@@ -343,8 +348,7 @@ class Silence(ClientCase):
         client = self.ready(client_id="exp")
         late, following = client.query("late"), client.query("next")
         self.failed_by_time(client, late)
-        assert client.link.closed is not None
-        client.link.closed.callback(None)
+        self.let_close(client)
         client.link.reply("late")
         self.assertEqual(len(client.link.sent), 1)
         self.catch_up(client)
@@ -357,8 +361,7 @@ class Silence(ClientCase):
         client = self.ready(client_id="exp")
         late, following = client.query("late"), client.query("next")
         self.failed_by_time(client, late)
-        assert client.link.closed is not None
-        client.link.closed.callback(None)
+        self.let_close(client)
         client.link.received([failure("ValueError", "late")])
         self.assertEqual(len(client.link.sent), 1)
         client.link.received([failure("ValueError", "no such thing")])
@@ -370,8 +373,7 @@ class Silence(ClientCase):
         client = self.ready(client_id="exp")
         late, following = client.query("late"), client.query("next")
         self.failed_by_time(client, late)
-        assert client.link.closed is not None
-        client.link.closed.callback(None)
+        self.let_close(client)
         client.clock.advance(5)
         self.failed(following, NotConnected)
         busy = client.link
@@ -381,20 +383,30 @@ class Silence(ClientCase):
         self.assertIs(client.link, busy, "a busy server would not read from another one")
         self.assertEqual(len(busy.sent), 1)
         third = client.query("third")
-        assert busy.closed is not None
-        busy.closed.callback(None)
+        self.let_close(client)
         self.assertIsNot(client.link, busy)
         self.catch_up(client)
         self.greet(client)
         client.link.reply("third")
         self.assertEqual(self.successResultOf(third), "third")
 
+    def test_close_while_a_server_is_busy(self) -> None:
+        client = self.ready(client_id="exp", resources=["laser"])
+        late, following = client.query("late"), client.query("next")
+        self.failed_by_time(client, late)
+        self.let_close(client)
+        client.clock.advance(5)
+        self.failed(following, NotConnected)
+        closed = Deferred.fromCoroutine(client.close())
+        self.let_close(client)
+        self.successResultOf(closed)
+        self.assertEqual(client.clock.getDelayedCalls(), [])
+
     def test_a_server_that_catches_up_late(self) -> None:
         client = self.ready(client_id="exp")
         late, following = client.query("late"), client.query("next")
         self.failed_by_time(client, late)
-        assert client.link.closed is not None
-        client.link.closed.callback(None)
+        self.let_close(client)
         client.clock.advance(5)
         self.failed(following, NotConnected)
         client.link.reply("late")
@@ -429,8 +441,7 @@ class Silence(ClientCase):
         client = self.ready(client_id="exp", resources=["laser"])
         first, second = client.query("a"), client.query("b")
         self.failed_by_time(client, first)
-        assert client.link.closed is not None
-        client.link.closed.callback(None)
+        self.let_close(client)
         self.catch_up(client)
         client.link.received([failure("ResourceAllocationError", "taken", result={})])
         self.failed(second, NotAllowed)
@@ -456,13 +467,20 @@ class Silence(ClientCase):
         self.assertEqual(len(client.links), 2)
 
     def test_close_while_a_new_connection_is_made(self) -> None:
+        for resting in (False, True):
+            self.close_while_renewing(resting)
+
+    def close_while_renewing(self, resting: bool) -> None:
         client = self.ready(client_id="exp")
         first, second = client.query("a"), client.query("b")
         self.failed_by_time(client, first)
+        assert client.link.closed is not None
+        if resting:
+            client.link.closed.callback(None)
         closed = Deferred.fromCoroutine(client.close())
         self.failed(second, NotConnected)
-        assert client.link.closed is not None
-        client.link.closed.callback(None)
+        if not resting:
+            client.link.closed.callback(None)
         self.successResultOf(closed)
         self.assertEqual(len(client.links), 1)
         self.assertEqual(client.clock.getDelayedCalls(), [])

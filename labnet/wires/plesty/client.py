@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from labnet.errors import DeviceFault, LabError, NotConnected, OutOfRange, TimedOut
@@ -23,6 +24,12 @@ from labnet.wires.plesty.conversation import Conversation, Link
 
 DISCONNECT_TIMEOUT: Final = 30.0
 """Seconds that the server is given for ``disconnect``."""
+
+PAUSE: Final = 0.2
+"""Seconds between two connections under one name, for the server to take note of the first's end.
+
+(libzmq does so in several steps; a new connection that comes in between is never read.)
+"""
 
 
 class Verbs:
@@ -136,6 +143,7 @@ class PlestyClient(Verbs):
         self._reactor = reactor
         self._clock: IReactorTime = reactor
         self._catching_up: CatchUp | None = None
+        self._pause: Deferred[None] = succeed(None)
         self._announced = False
         self._state = "new"
         self._talk = Conversation(self._dial, self._worn, self._clock)
@@ -166,8 +174,9 @@ class PlestyClient(Verbs):
         if self._state == "closed":
             return
         self._state = "closed"
+        self._pause.cancel()
         self._talk.fail(self._not_connected())
-        if self.resources and not self._talk.numbered:
+        if self.resources and not self._talk.numbered and self._catching_up is None:
             await self._talk.quiet()  # else nobody could tell which answer is which
         if self._announced and self._talk.free:
             await self._say_goodbye()
@@ -262,12 +271,22 @@ class PlestyClient(Verbs):
             # two live connections of one name: the server would never read from the second one
             self._wanted = list(self.resources) or self._wanted
             await closed
+            await self._rest()
         else:
             self.client_id, self._talk.owed = _made_up_name(), 0
         if self._state == "ready":
             self._talk.open()
             if same and not self._talk.numbered:
                 self._catching_up = CatchUp(self._talk, self._clock)
+
+    async def _rest(self) -> None:
+        if self._state != "ready":
+            return
+        self._pause = deferLater(self._clock, PAUSE)
+        try:
+            await self._pause
+        except CancelledError:
+            pass  # closed meanwhile
 
     def _restart_failed(self, failure: Failure) -> None:
         """Whoever waits is told; the next request tries again."""
