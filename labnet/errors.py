@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 
 
 class LabError(Exception):
@@ -24,7 +25,7 @@ class UnknownName(LabError):
 
     def __init__(self, name: str, known: Iterable[str] = (), what: str = "name") -> None:
         self.name = name
-        self.near = tuple(get_close_matches(name[:100], list(known), 3))
+        self.near = tuple(get_close_matches(name[:100], islice(known, 1000), 3))
         hint = f"; did you mean {' or '.join(self.near)}?" if self.near else ""
         super().__init__(f"unknown {what} {shorten(name)!r}{hint}")
 
@@ -169,8 +170,12 @@ def quote(value: object) -> str:
     """A value from a peer as it may be shown in an error text: short, on one line, no internals."""
     if value is None:
         return "nothing"
-    if isinstance(value, str | bytes | bool | int | float | complex):
-        return shorten(repr(value[:100] if isinstance(value, str | bytes) else value))
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, bytes | bytearray):
+        return shorten(repr(bytes(value[:100]))[1:])  # without Python's b
+    if isinstance(value, str | bool | int | float | complex):
+        return shorten(repr(value[:100] if isinstance(value, str) else value))
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     if isinstance(value, dict):

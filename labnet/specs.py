@@ -168,7 +168,8 @@ class CommandSpec:
                 raise BadArguments(f"missing argument {spec.name}; usage: {self.usage()}")
         for name, value in rest.items():
             if self.keywords is None:
-                raise BadArguments(f"unknown argument {shorten(name)}; usage: {self.usage()}")
+                shown = name if name.isidentifier() else repr(name)
+                raise BadArguments(f"unknown argument {shorten(shown)}; usage: {self.usage()}")
             named[name] = self.keywords.check(value, name)
         return named
 

@@ -6,7 +6,6 @@ text (`parse`, `format`). All wires share these, so a value means the same on ea
 
 from __future__ import annotations
 
-import ast
 import enum
 import types
 import typing
@@ -18,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from labnet.errors import OutOfRange, WrongType
+from labnet.literals import MAX_BITS, literal, text_size, written
+from labnet.literals import plain as plain
 
-#: No text longer than this is parsed as a list, array or mapping.
-MAX_LITERAL = 1 << 20
+#: Bytes that an array made from texts may take.
+MAX_TEXT_ARRAY = 1 << 24
 
 NUMBERS = (int, float, np.integer, np.floating)
 COMPLEX_NUMBERS = (complex, np.complexfloating, *NUMBERS)
@@ -40,8 +41,16 @@ class Kind:
         return self.check(literal(text, what, self.name), what)
 
     def format(self, value: Any, display: str = "") -> str:
-        """`value` as text; `display` is a Python format string such as ``{:.3f}``."""
-        return display.format(value) if display else str(value)
+        """`value` as text; `display` is a Python format string such as ``{:.3f}``.
+
+        A value that `display` does not fit is written as if there were none.
+        """
+        if display:
+            try:
+                return display.format(value)
+            except (TypeError, ValueError):
+                pass
+        return value if isinstance(value, str) else written(value)
 
     def __repr__(self) -> str:
         return f"<kind {self.name}>"
@@ -99,16 +108,18 @@ class IntKind(Kind):
     name = "int"
 
     def check(self, value: Any, what: str = "value") -> int:
-        if type(value) is int:
+        if type(value) is int and value.bit_length() <= MAX_BITS:
             return value
-        if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if isinstance(value, np.integer):
             return int(value)
         raise WrongType(what, value, self.name)
 
     def parse(self, text: str, what: str = "value") -> int:
+        if len(text) > MAX_BITS:
+            raise WrongType(what, text, self.name)
         for base in (10, 0):
             try:
-                return int(text, base)
+                return self.check(int(text, base), what)
             except ValueError:
                 continue
         try:
@@ -190,7 +201,11 @@ class BytesKind(Kind):
         try:
             return text.encode("latin-1")
         except UnicodeEncodeError:
+            pass
+        try:
             return text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise WrongType(what, text, self.name) from None
 
     def format(self, value: Any, display: str = "") -> str:
         return bytes(value).decode("latin-1")
@@ -264,15 +279,37 @@ class ArrayKind(Kind):
         self.shape = shape
 
     def check(self, value: Any, what: str = "value") -> npt.NDArray[Any]:
-        try:
-            array = np.asarray(value, dtype=self.dtype)
-        except (TypeError, ValueError, OverflowError):
-            raise WrongType(what, value, str(self)) from None
-        if array.dtype.hasobject or (self.dtype is None and array.dtype.kind not in "biufcSU"):
+        array = self._array(value, what)
+        if array.dtype.kind not in "biufcSU":
             raise WrongType(what, value, str(self))
+        if self.dtype is not None and array.dtype != self.dtype:
+            array = self._cast(array, what)
         if self.shape is not None and not self._fits(array.shape):
             raise WrongType(what, value, str(self))
         return frozen(array)
+
+    def _array(self, value: Any, what: str) -> npt.NDArray[Any]:
+        if isinstance(value, np.ndarray):
+            return value
+        if isinstance(value, str | bytes | dict) or text_size(value) > MAX_TEXT_ARRAY:
+            raise WrongType(what, value, str(self))
+        try:
+            return np.asarray(value)
+        except (TypeError, ValueError, OverflowError, MemoryError):
+            raise WrongType(what, value, str(self)) from None
+
+    def _cast(self, array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
+        """The array as `dtype`, where that loses nothing but digits of a fraction."""
+        assert self.dtype is not None
+        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+            signs = array.dtype.kind in "iu" and self.dtype.kind in "iu"
+            if array.size and not signs:
+                raise WrongType(what, array, str(self))
+        cast = array.astype(self.dtype)
+        if self.dtype.kind in "iu" and not np.array_equal(cast, array):
+            bounds = np.iinfo(self.dtype)
+            raise OutOfRange(what, array, bounds.min, bounds.max)
+        return cast
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         assert self.shape is not None
@@ -281,9 +318,9 @@ class ArrayKind(Kind):
         )
 
     def format(self, value: Any, display: str = "") -> str:
-        item = display or "{}"
         if np.ndim(value) == 0:
-            return item.format(plain(value))
+            value = plain(value)
+            return super().format(value, display) if display else written(value)
         return "[" + ", ".join(self.format(part, display) for part in value) + "]"
 
     def __str__(self) -> str:
@@ -421,11 +458,23 @@ class Limits:
 #: Status and severity words of a reading, as EPICS records have them.
 GOOD = "Good"
 UNKNOWN = "None"
+#: The worst first.
+SEVERITIES = ("AlarmMajor", "AlarmMinor", GOOD, UNKNOWN)
 
 
 def alarm(value: Any, alarms: Limits | None, warnings: Limits | None) -> tuple[str, str]:
-    """Status and severity of a number against its alarm (major) and warning (minor) limits."""
+    """Status and severity of a number against its alarm (major) and warning (minor) limits.
+
+    Of an array it is the worse of its least and its greatest element.
+    """
     if alarms is None and warnings is None:
+        return UNKNOWN, UNKNOWN
+    if isinstance(value, np.ndarray):
+        if not value.size:
+            return UNKNOWN, UNKNOWN
+        outside = [alarm(part, alarms, warnings) for part in (value.min(), value.max())]
+        return min(outside, key=lambda words: SEVERITIES.index(words[1]))
+    if not isinstance(value, NUMBERS):
         return UNKNOWN, UNKNOWN
     for limits, low, high, severity in (
         (alarms, "AlarmLoLo", "AlarmHiHi", "AlarmMajor"),
@@ -490,22 +539,3 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def plain(value: Any) -> Any:
-    """`value` with numpy scalars and enum members replaced by what they stand for."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, enum.Enum):
-        return value.value
-    return value
-
-
-def literal(text: str, what: str, kind: str) -> Any:
-    """The Python literal that `text` writes; nothing in it is ever run."""
-    if len(text) > MAX_LITERAL:
-        raise WrongType(what, text, f"{kind} of at most {MAX_LITERAL} characters")
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise WrongType(what, text, kind) from None

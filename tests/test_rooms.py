@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = {"labnet.errors", "labnet.values", "labnet.specs", "labnet.logs"}
+SHARED = {"labnet.errors", "labnet.literals", "labnet.values", "labnet.specs", "labnet.logs"}
 UPSTAIRS = {
     "labnet",
     "labnet.config",
@@ -150,7 +150,8 @@ class RoomTests(SynchronousTestCase):
 
     def test_ground_floor(self) -> None:
         self.check("labnet.errors")
-        self.check("labnet.values", "numpy", "labnet.errors")
+        self.check("labnet.literals", "numpy", "labnet.errors")
+        self.check("labnet.values", "numpy", "labnet.errors", "labnet.literals")
         self.check("labnet.specs", "numpy", "labnet.errors", "labnet.values")
         self.check("labnet.logs", "labnet.errors", "twisted", "constantly")
 
@@ -208,7 +209,7 @@ class WireTests(SynchronousTestCase):
 
     def test_codecs_know_only_bytes(self) -> None:
         for wire in wires():
-            self.check(wire, "codec", "labnet.errors", "labnet.values")
+            self.check(wire, "codec", "labnet.errors", "labnet.values", "labnet.literals")
 
     def test_clients_know_no_lab(self) -> None:
         for wire in wires():
