@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from labnet.device import ParameterState, check_writable, read
-from labnet.errors import LabError, Locked, NotAllowed, NotConnected, NotReadable, NotWritable
+from labnet.errors import Holder, LabError, Locked, NotAllowed, NotConnected, NotReadable, NotWritable
 from labnet.locks import Grant, Hold, Mode, Owner
 from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
 from labnet.updates import Listener, Subscription
@@ -437,6 +437,10 @@ class Session:
     def lock_info(self, path: Path | Node = "") -> list[Hold]:
         """All holds on a node, above it and below it."""
         return list(self._locks.info(self.describe(path)))
+
+    def holders(self, path: Path | Node = "") -> list[Holder]:
+        """Who holds a node, something above it or below it, as others may be told."""
+        return [self._locks.locked(hold).holder for hold in self.lock_info(path)]
 
     def break_lock(self, path: Path | Node) -> list[Hold]:
         """Frees what others hold on, above or below a node; raises `NotAllowed` without the right.

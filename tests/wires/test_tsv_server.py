@@ -96,14 +96,14 @@ DIFFERENT: dict[str, bytes] = {
     b" too many arguments; usage: move_abs position\n",
     "move_abs_nonfloat": b"0\tError handling command 'move_abs': position takes float, not 'abc'\n",
     "move_abs_nonutf8": b"0\tError handling command 'move_abs':"
-    b" position takes float (as UTF-8 text), not b'\\xff'\n",
+    b" position takes float (as UTF-8 text), not '\\xff'\n",
     "fail_empty": b"0\tError handling command 'fail': missing argument text; usage: fail text\n",
     "typed_bad": b"0\tError handling command 'typed': f takes float, not 'abc'\n",
     "typed_bad_int": b"0\tError handling command 'typed': n takes int, not '2.5'\n",
     "typed_none": b"0\tError handling command 'typed': missing argument f; usage: typed f [n]\n",
     "typed_many": b"0\tError handling command 'typed': too many arguments; usage: typed f [n]\n",
     "typed_nonutf8": b"0\tError handling command 'typed':"
-    b" f takes float (as UTF-8 text), not b'\\xff'\n",
+    b" f takes float (as UTF-8 text), not '\\xff'\n",
     "unknown_nonutf8": b"0\tHandler Error:"
     b" the command is not UTF-8 text: byte 0xff at position 0\n",
     # Deadlines are kept by the server, for each command, and name what did not answer.

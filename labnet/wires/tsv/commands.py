@@ -183,9 +183,7 @@ def _lock_info(table: CommandTable, command: str, arguments: tuple[bytes, ...]) 
     path = table.path(text(arguments[0], "NODE")) if arguments else ""
 
     def lock_info(client: Client) -> Answer:
-        session = client.session
-        locked = session.lab.locks.locked
-        holders = [locked(hold).holder for hold in session.lock_info(path)]
+        holders = client.session.holders(path)
         return codec.encode_value([f"{who.resource}: {who}" for who in holders], ANY)
 
     return lock_info
