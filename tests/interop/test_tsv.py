@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+from typing import Any
+
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from labnet.errors import DeviceFault, NotConnected, TimedOut, UnknownName
 from labnet.wires.tsv.client import TsvClient
-from tests.interop.peers import start
+from tests.interop.lab import start_lab
+from tests.interop.peers import PeerError, PeerProcess, peer, run_command, start
 
 
 class ClientTests(TestCase):
@@ -101,3 +107,204 @@ class ClientTests(TestCase):
         await self.server.kill()
         await self.assertFailure(slow, NotConnected)
         await self.assertFailure(client.ping(), NotConnected)
+
+
+LAB = """
+[lab]
+name = interop
+[device stage]
+driver = simulated.stage
+[serve stage-tsv]
+wire = tsv
+listen = tcp:0
+device = stage
+"""
+TEMPLATE = "Communication layer failure: Server Error: "
+
+
+class ServerCase(TestCase):
+    """A running lab, and the real client."""
+
+    timeout = 60
+    config = LAB
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        peer("sm-bluesky")
+        self.lab = start_lab(self, self.config)
+        self.port = str(await self.lab.port("stage", "tsv"))
+        self.client = self.driver()
+
+    def driver(self) -> PeerProcess:
+        return start(self, "sm-bluesky", "sm_bluesky_client", "127.0.0.1", self.port, "10")
+
+    async def send(self, *command: object) -> str:
+        """The data of the reply."""
+        data: str = await self.client.ask("send", *command)
+        return data
+
+    async def refused(self, *command: object) -> str:
+        """The text of the error, as the server has sent it."""
+        failure = await self.assertFailure(self.client.ask("send", *command), PeerError)
+        self.assertEqual(failure.type, "ConnectionError")
+        self.assertTrue(failure.text.startswith(TEMPLATE), failure.text)
+        return str(failure.text).removeprefix(TEMPLATE)
+
+
+class ServerTests(ServerCase):
+    """The real InstrumentClient and the real command line against labnet."""
+
+    async def test_ping_and_commands(self) -> None:
+        self.assertEqual(await self.send("ping"), "")
+        names = (await self.send("command_list")).split("\t")
+        self.assertEqual(len(names), len({*names}))
+        self.assertLessEqual(
+            {"ping", "command_list", "connect_hardware", "disconnect_hardware", "shutdown"}
+            | {"move_abs", "stop", "position", "velocity"},
+            {*names},
+        )
+
+    async def test_moves_and_reads(self) -> None:
+        self.assertEqual(await self.send("move_abs", 2.5), "2.5")
+        self.assertEqual(await self.send("get", "position"), "2.5")
+        self.assertEqual(await self.send("position"), "2.5")
+        self.assertEqual(await self.send("move_rel", -1), "1.5")
+
+    async def test_parameters(self) -> None:
+        self.assertEqual(await self.send("set", "velocity", 20), "20.0")
+        self.assertEqual(await self.send("get", "velocity"), "20.0")
+        self.assertEqual(await self.send("velocity", 1e1), "10.0")
+        self.assertEqual(await self.send("velocity"), "10.0")
+        self.assertEqual(await self.send("moving"), "False")
+
+    async def test_hardware_commands_reply(self) -> None:
+        """With sm_bluesky's own base class the client waits for a reply in vain, and raises."""
+        self.assertEqual(await self.send("disconnect_hardware"), "")
+        self.assertEqual(await self.send("connect_hardware"), "")
+        self.assertEqual(await self.send("get", "position"), "0.0")
+
+    async def test_errors(self) -> None:
+        self.assertEqual(
+            await self.refused("nosuch"), "Received unknown command: 'nosuch': Unknown command"
+        )
+        for command, reason in (
+            (("move_abs",), "position"),
+            (("move_abs", "abc"), "abc"),
+            (("move_abs", 1e9), "100"),
+            (("move_abs", 1, 2), "move_abs"),
+            (("set", "moving", 1), "moving"),
+            (("get", "nosuch"), "nosuch"),
+        ):
+            text = await self.refused(*command)
+            self.assertTrue(text.startswith(f"Error handling command '{command[0]}': "), text)
+            self.assertIn(reason, text.partition("': ")[2])
+        self.assertEqual(await self.send("ping"), "")
+
+    async def test_many_requests(self) -> None:
+        """Each of them over a connection of its own, from two clients at once."""
+        clients = [self.client, self.driver()]
+        for number in range(100):
+            sent = [client.ask("send", "set", "velocity", number + 1) for client in clients]
+            self.assertEqual(await gatherResults(sent), [f"{number + 1}.0"] * 2)
+
+    async def test_slow_command_holds_up_nobody(self) -> None:
+        await self.send("velocity", 10)
+        moving = self.driver().ask("send", "move_abs", 10)
+        while float(await self.send("position")) == 0:
+            pass
+        self.assertEqual(await self.send("moving"), "True")
+        self.assertIn("wait, or stop it first", await self.refused("move_abs", 1))
+        self.assertFalse(moving.called)
+        self.assertEqual(await moving, "10.0")
+
+    async def test_stop(self) -> None:
+        await self.send("velocity", 10)
+        moving = self.driver().ask("send", "move_abs", 100)
+        while float(await self.send("position")) == 0:
+            pass
+        where = await self.send("stop")
+        failure = await self.assertFailure(moving, PeerError)
+        self.assertIn("Error handling command 'move_abs': stopped at ", failure.text)
+        self.assertEqual((await self.send("position"), await self.send("moving")), (where, "False"))
+
+    async def test_silent_client_holds_up_nobody(self) -> None:
+        """sm_bluesky's own server serves nobody else as long as one client stays connected."""
+        idle = TsvClient(f"127.0.0.1:{self.port}", persistent=True, reactor=reactor)
+        self.addCleanup(idle.close)
+        await idle.ping()
+        self.assertEqual(await self.send("ping"), "")
+
+    async def test_lock_of_a_client_that_connects_for_each_request(self) -> None:
+        token = await self.send("lock", "stage", "alignment", 600)
+        self.assertRegex(
+            await self.refused("move_abs", 1),
+            r"^Error handling command 'move_abs': stage.* is locked.* by alignment \(tsv 127\.",
+        )
+        self.assertRegex(await self.send("lock_info"), "^stage: alignment ")
+        self.assertEqual(await self.send("with", token, "move_abs", 1), "1.0")
+        await self.refused("unlock", f"{token}x")
+        await self.send("unlock", token)
+        self.assertEqual(await self.send("move_abs", 2), "2.0")
+
+    async def test_lock_without_a_lease_ends_with_its_connection(self) -> None:
+        holder = TsvClient(f"127.0.0.1:{self.port}", persistent=True, reactor=reactor)
+        token = (await holder.send("lock", "stage", "alignment")).text
+        self.assertIn("alignment", await self.refused("move_abs", 1))
+        self.assertEqual(await self.send("with", token, "move_abs", 1), "1.0")
+        await holder.close()
+        while await self.send("lock_info"):
+            pass  # until the lab has seen the end of the connection
+        self.assertEqual(await self.send("move_abs", 2), "2.0")
+
+    async def command(self, payload: str) -> str:
+        arguments = ("sm_bluesky_command", "send", payload, "--port", self.port)
+        done = await run_command(self, "sm-bluesky", *arguments)
+        self.assertEqual(done.code, 0)
+        return done.text
+
+    async def test_command_line(self) -> None:
+        self.assertIn("SUCCESS", await self.command("ping"))
+        self.assertIn("SUCCESS: 1.5", await self.command("move_abs 1.5"))
+        self.assertIn(
+            f"FAILED: {TEMPLATE}Received unknown command: 'nosuch'", await self.command("nosuch")
+        )
+
+    async def test_shutdown_is_refused_unless_allowed(self) -> None:
+        self.assertIn("allow_shutdown", await self.refused("shutdown"))
+        self.assertEqual(await self.send("ping"), "")
+
+    async def test_stops_on_term(self) -> None:
+        await self.send("velocity", 1)
+        moving = self.client.ask("send", "move_abs", 100)
+        other = self.driver()
+        while float(await other.ask("send", "position")) == 0:
+            pass
+        self.assertEqual(await self.lab.stop(), -signal.SIGTERM)
+        await self.assertFailure(moving, PeerError)
+
+
+class ShutDownListenerTests(ServerCase):
+    """A listener that clients may end."""
+
+    config = LAB + "allow_shutdown = listener\n[serve second]\nwire = scpi\nlisten = tcp:0\n"
+    config += "device = stage\n"
+
+    async def test_shutdown_ends_this_listener_only(self) -> None:
+        """The client takes the end of the connection for an error, as with the real servers."""
+        failure = await self.assertFailure(self.client.ask("send", "shutdown"), PeerError)
+        self.assertIn("without returning data", failure.text)
+        failure = await self.assertFailure(self.client.ask("send", "ping"), PeerError)
+        self.assertIn("refused", failure.text)
+        other = TCP4ClientEndpoint(reactor, "127.0.0.1", await self.lab.port("stage", "scpi"))
+        connection: Any = await other.connect(Factory.forProtocol(Protocol))
+        connection.transport.loseConnection()
+        self.assertEqual(await self.lab.stop(), -signal.SIGTERM)
+
+
+class ShutDownLabTests(ServerCase):
+    """A lab that clients may end."""
+
+    config = LAB + "allow_shutdown = lab\n"
+
+    async def test_shutdown_ends_the_process(self) -> None:
+        await self.assertFailure(self.client.ask("send", "shutdown"), PeerError)
+        self.assertEqual(await self.lab.end(), 0)
