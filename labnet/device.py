@@ -28,13 +28,25 @@ from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from labnet.errors import Cancelled, NotReadable, NotWritable, TimedOut, UnknownName
+from labnet.errors import (
+    Cancelled,
+    DeviceFault,
+    NotReadable,
+    NotWritable,
+    OutOfRange,
+    TimedOut,
+    UnknownName,
+    WrongType,
+    quote,
+)
 from labnet.specs import (
     ArgumentSpec,
     CommandSpec,
     Identity,
     ParameterSpec,
+    as_tuple,
     check_name,
+    check_poll,
     command_spec,
     first_paragraph,
     make_spec,
@@ -121,7 +133,11 @@ class ParameterState:
             value = frozen(value)
         elif isinstance(value, LabeledArray):
             return value
-        return self.spec.kind.check(value, self.spec.name)
+        try:
+            return self.spec.kind.check(value, self.spec.name)
+        except (WrongType, OutOfRange):
+            name, kind = self.spec.name, self.spec.kind.name
+            raise DeviceFault(f"{name}: the device gave {quote(value)}, not {kind}") from None
 
 
 class CommandState:
@@ -353,8 +369,11 @@ class Device:
         for key in ("limits", "alarms", "warnings"):
             if fields.get(key) is not None and not isinstance(fields[key], Limits):
                 fields[key] = Limits(*fields[key])
-        if {"name", "kind"} & fields.keys():
-            raise TypeError("the name and the kind of a parameter never change")
+        if {"name", "aliases", "kind"} & fields.keys():
+            raise TypeError("the names and the kind of a parameter never change")
+        if "groups" in fields:
+            fields["groups"] = as_tuple(fields["groups"])
+        check_poll(fields.get("poll"))
         state.spec = replace(state.spec, **fields)
         if self._changed is not None:
             self._changed(state)

@@ -152,6 +152,7 @@ class DeviceQueue:
         self._due = 0.0
         self._stopped: list[Deferred[None]] = []
         self._worker: Worker | None = None
+        self._from_thread = from_thread
         if blocking:
             assert from_thread is not None
             self._worker = Worker(name, gate, from_thread, self._collected)
@@ -267,6 +268,8 @@ class DeviceQueue:
         if isinstance(error, CancelledError):
             return Cancelled(f"{job.what} was cancelled")
         kind = type(error).__name__
+        if job.verb == "poll":  # whoever polls says so once, not each time
+            return DeviceFault(str(error), kind)
         log.warn("{what} failed: {kind}: {error}", what=job.what, kind=kind, error=str(error))
         log.debug("{trace}", trace="".join(Failure(error).getTraceback()))
         return DeviceFault(str(error), kind)
@@ -460,11 +463,19 @@ class DeviceQueue:
         self._waiting.extendleft(reversed(again))
         self._drain()
 
+    def in_reactor(self, function: Callable[..., Any], *args: Any) -> None:
+        """From another thread: calls `function` in the reactor's, before any later result."""
+        if self._worker is not None:
+            self._worker.later(lambda: function(*args))
+        else:
+            assert self._from_thread is not None
+            self._from_thread(function, *args)
+
     # The end
 
     def stop(self, wait: float) -> Deferred[None]:
         """Refuses and drops everything; fires when the device is idle, or after `wait` seconds."""
-        self.lose("the lab is shutting down")
+        self.lose(self.unavailable or "the lab is shutting down")
         if self._worker is not None:
             self._worker.close()
         done: Deferred[None] = Deferred()
@@ -596,7 +607,7 @@ class Worker:
         self._collected = collected
         self._batch: list[Job] = []
         self._inbox: SimpleQueue[list[Job] | None] = SimpleQueue()
-        self._outbox: deque[tuple[Job, Any]] = deque()
+        self._outbox: deque[tuple[Job | None, Any]] = deque()
         self._called = False
         self._thread: threading.Thread | None = None
 
@@ -625,10 +636,17 @@ class Worker:
     def _work(self) -> None:
         while (batch := self._inbox.get()) is not None:
             for job in batch:
-                self._outbox.append((job, self._run(job)))
-                if not self._called:
-                    self._called = True
-                    self._from_thread(self._collect)
+                self._put(job, self._run(job))
+
+    def later(self, function: Callable[[], Any]) -> None:
+        """From any thread: calls `function` in the reactor, before the results that follow."""
+        self._put(None, function)
+
+    def _put(self, job: Job | None, result: Any) -> None:
+        self._outbox.append((job, result))
+        if not self._called:
+            self._called = True
+            self._from_thread(self._collect)
 
     def _run(self, job: Job) -> Any:
         if job.epoch >= 0 and job.epoch != self._gate.epoch:
@@ -636,16 +654,29 @@ class Worker:
         if not job.claim():
             return None  # taken back before it began
         try:
-            return job.call()
+            result = job.call()
         except BaseException as error:
             return Raised(error)
+        if isinstance(result, Deferred | CoroutineType):
+            return Raised(TypeError(f"{job.what} blocks and so must return its result itself"))
+        return result
 
     def _collect(self) -> None:
         """Runs in the reactor, once for all results that have gathered."""
         self._called = False
         results = []
         while self._outbox:
-            results.append(self._outbox.popleft())
-        for job, _ in results:
-            self.jobs.remove(job)
+            job, result = self._outbox.popleft()
+            if job is None:
+                _call_safely(result)
+            else:
+                self.jobs.remove(job)
+                results.append((job, result))
         self._collected(results)
+
+
+def _call_safely(function: Callable[[], Any]) -> None:
+    try:
+        function()
+    except Exception:
+        log.failure("what a device's thread has asked for failed")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from threading import get_ident
 from typing import Any, Literal, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from labnet.deadlines import Clock
 from labnet.device import Device, ParameterState
-from labnet.errors import Locked, NotAllowed, TooLarge
 from labnet.execution import DeviceQueue
+from labnet.lock_queue import check_text
 from labnet.locks import Change, LockService
 from labnet.logs import Logger
 from labnet.registry import DeviceNode, Node, ParameterNode, Registry
@@ -25,6 +26,9 @@ from labnet.updates import Update, Updates
 from labnet.values import Reading
 
 log = Logger()
+
+#: Seconds that a poll may take, if neither its interval nor the device allows more.
+LONGEST_POLL = 10.0
 
 Network = IPv4Network | IPv6Network
 
@@ -158,12 +162,13 @@ class Lab:
             blocking=device.blocking,
             from_thread=getattr(self.reactor, "callFromThread", None),
         )
+        node.hop = partial(self._hop, node.device_queue)
+        self._polls[node] = Poller(self, node)
         node.each(self._wire_up)
         if type(device).connect is not Device.connect:
             node.device_queue.unavailable = "it is being opened"
             opening = self.hardware(node, "connect", _Nobody(), None)
             opening.addErrback(self._not_opened, node)
-        self._polls[node] = Poller(self, node)
         self.registry.announce(node)
         return node
 
@@ -174,23 +179,30 @@ class Lab:
             reason=failure.getErrorMessage(),
         )
 
+    def _hop(self, queue: DeviceQueue, function: Callable[..., Any], *args: Any) -> None:
+        """Calls `function` in the reactor's thread: now, or before any later result of a call."""
+        if get_ident() == self._thread:
+            function(*args)
+        else:
+            queue.in_reactor(function, *args)
+
     def _wire_up(self, node: Node) -> None:
         """Lets what changes in the device reach the listeners."""
         if isinstance(node, ParameterNode):
-            node.state.notify = lambda reading: self._changed(node, reading)
+            node.state.notify = partial(self._changed, node)
+            self._polls[node.top].plan(node)
         elif isinstance(node, DeviceNode):
-            node.device._changed = self._described
+            node.device._changed = partial(node.top.hop, self._described, node)
 
     def _changed(self, node: ParameterNode, reading: Reading) -> None:
         if self.updates.count:
             self._publish(node, Update(node.path, "value", reading))
 
-    def _described(self, state: ParameterState) -> None:
-        if self.updates.count:
-            for node in self.registry.devices.values():
-                for parameter in node.parameters():
-                    if parameter.state is state:
-                        self._publish(parameter, Update(parameter.path, "metadata", state.reading))
+    def _described(self, device: DeviceNode, state: ParameterState) -> None:
+        node = device.children.get(state.spec.name)
+        if isinstance(node, ParameterNode) and device.top in self._polls:
+            self._polls[device.top].plan(node)
+            self.updates.publish(node, Update(node.path, "metadata", state.reading))
 
     def _publish(self, node: Node, update: Update) -> None:
         if get_ident() == self._thread:
@@ -203,11 +215,12 @@ class Lab:
         node = self.registry.remove(name)
         self._polls.pop(node).stop()
         self.locks.forget(node)
+        self.lose(node, "it has left the lab")
         return self._close(node)
 
     def _close(self, node: DeviceNode, wait: float = 5.0) -> Deferred[None]:
         queue = node.device_queue
-        queue.lose("it has left the lab")
+        end = self.clock.seconds() + wait
         if type(node.device).disconnect is Device.disconnect:
             return queue.stop(wait)
         closing = queue.run(
@@ -219,7 +232,7 @@ class Lab:
             timeout=wait,
         )
         closing.addErrback(self._not_closed, node)
-        return closing.addCallback(lambda _: queue.stop(wait))
+        return closing.addCallback(lambda _: queue.stop(max(0.0, end - self.clock.seconds())))
 
     def _not_closed(self, failure: Failure, node: DeviceNode) -> None:
         log.warn("{device}: {reason}", device=node.path, reason=failure.getErrorMessage())
@@ -232,9 +245,13 @@ class Lab:
         function = node.device.connect if verb == "connect" else node.device.disconnect
         needs = () if isinstance(caller, _Nobody) else (node,)
         what = f"{node.path} {verb}"
-        done = queue.run(
-            function, caller=caller, verb=verb, needs=needs, what=what, timeout=timeout
-        )
+        begun: list[bool] = []
+
+        def begin() -> Any:
+            begun.append(True)
+            return function()
+
+        done = queue.run(begin, caller=caller, verb=verb, needs=needs, what=what, timeout=timeout)
 
         def succeeded(_: object) -> None:
             if verb == "connect":
@@ -244,8 +261,10 @@ class Lab:
                 self.lose(node, f"disconnected by {getattr(caller, 'name', 'the lab')}")
 
         def failed(failure: Failure) -> Failure:
-            if verb == "connect" and not failure.check(Locked, NotAllowed, TooLarge):
-                self.lose(node, failure.getErrorMessage())
+            if verb == "connect" and begun:  # else nothing has happened to the device
+                given_up = failure.check(CancelledError) is not None
+                why = f"{what} was given up" if given_up else failure.getErrorMessage()
+                self.lose(node, why)
             return failure
 
         return done.addCallbacks(succeeded, failed)
@@ -268,7 +287,9 @@ class Lab:
         timeout: float | None = None,
     ) -> Session:
         """A client has come. `name` is what it is known by, if by anything; `device` is where its
-        paths begin. Raises `UnknownName` for a device that is not there."""
+        paths begin. Raises `UnknownName` for a device that is not there, `TooLarge` for a name of
+        more than 256 characters."""
+        check_text(name or "", "a client's name")
         if isinstance(device, str):
             node = self.registry.find(device)
             device = node if isinstance(node, DeviceNode) else node.ancestors[0]
@@ -291,9 +312,11 @@ class Lab:
         owner = session.owner
         members = self._members.get(owner, set())
         members.discard(session)
-        if members or owner.away:
+        if members:
             return
         self._members.pop(owner, None)
+        if owner.away:
+            return
         if owner.named and not session.named:
             grace = self.grace
         if grace:
@@ -326,6 +349,7 @@ class Lab:
             poller = self._polls.pop(node, None)
             if poller is not None:  # else a second stop
                 poller.stop()
+                node.device_queue.lose("the lab is shutting down")
                 ended.append(self._close(node, wait))
         self.locks.stop()
         return DeferredList(ended).addCallback(lambda _: None) if ended else succeed(None)
@@ -358,19 +382,29 @@ class Poller:
 
     def __init__(self, lab: Lab, node: DeviceNode) -> None:
         self._lab = lab
-        self._node = node
-        self._calls: dict[ParameterNode, IDelayedCall] = {}
-        for parameter in node.parameters():
-            if parameter.spec.poll:
-                self._plan(parameter)
+        self._queue = node.device_queue
+        self._plans: dict[ParameterNode, tuple[float, IDelayedCall]] = {}
+        self._failing: set[ParameterNode] = set()
 
-    def _plan(self, parameter: ParameterNode) -> None:
+    def plan(self, parameter: ParameterNode) -> None:
+        """A parameter is there, or its poll interval may have changed."""
         interval = parameter.spec.poll
+        planned = self._plans.get(parameter)
+        if planned is not None and planned[0] == interval:
+            return
+        if planned is not None:
+            planned[1].cancel()
+            del self._plans[parameter]
         if interval:
-            self._calls[parameter] = self._lab.clock.callLater(interval, self._poll, parameter)
+            self._wait(parameter, interval)
 
-    def _poll(self, parameter: ParameterNode) -> None:
-        queue = self._node.device_queue
+    def _wait(self, parameter: ParameterNode, interval: float) -> None:
+        call = self._lab.clock.callLater(interval, self._poll, parameter, interval)
+        self._plans[parameter] = interval, call
+
+    def _poll(self, parameter: ParameterNode, interval: float) -> None:
+        self._wait(parameter, interval)
+        queue = self._queue
         if queue.free and queue.unavailable is None:
             reading = queue.run(
                 read_state,
@@ -379,14 +413,26 @@ class Poller:
                 verb="poll",
                 needs=(),
                 what=f"poll of {parameter.path}",
-                timeout=parameter.spec.poll,
+                timeout=max(interval, queue.limit or LONGEST_POLL),
             )
-            reading.addErrback(lambda failure: None)  # the queue has logged what the device said
-        self._plan(parameter)
+            reading.addCallbacks(
+                self._came, self._failed, (parameter,), errbackArgs=(parameter,)
+            )
+
+    def _came(self, reading: object, parameter: ParameterNode) -> None:
+        if parameter in self._failing:
+            self._failing.discard(parameter)
+            log.info("{parameter} can be read again", parameter=parameter.path)
+
+    def _failed(self, failure: Failure, parameter: ParameterNode) -> None:
+        """Said once, however often it happens until it can be read again."""
+        if parameter not in self._failing:
+            self._failing.add(parameter)
+            reason = failure.getErrorMessage()
+            log.warn("{parameter} cannot be read: {why}", parameter=parameter.path, why=reason)
 
     def stop(self) -> None:
         """No more polls."""
-        for call in self._calls.values():
-            if call.active():
-                call.cancel()
-        self._calls.clear()
+        for _, call in self._plans.values():
+            call.cancel()
+        self._plans.clear()

@@ -123,13 +123,16 @@ class CommandNode(Node):
 class DeviceNode(Node):
     """A device or sub-device in the tree, with its children in the order of declaration."""
 
-    __slots__ = ("_adopted", "_children", "_folded", "device", "device_queue", "needs")
+    __slots__ = ("_adopted", "_children", "_folded", "device", "device_queue", "hop", "needs")
 
     device_queue: DeviceQueue
+    #: Of a whole device: calls a function in the reactor's thread.
+    hop: Callable[..., None]
 
     def __init__(self, name: str, device: Device, parent: DeviceNode | None = None) -> None:
         super().__init__(name, parent, device.aliases)
         self.top = self if parent is None else parent.top
+        self.hop = _directly
         self.device = device
         self.needs: tuple[Node, ...] = (self,)
         self._adopted: Callable[[Node], None] | None = None
@@ -144,7 +147,7 @@ class DeviceNode(Node):
                 " another device has a name that begins with an underscore"
             )
         self.device = device
-        device._joined = self.adopt
+        device._joined = self._joined
         try:
             for child, member in list(device.members.items()):
                 self.adopt(child, member)
@@ -159,6 +162,9 @@ class DeviceNode(Node):
                 node.device._joined = node.device._changed = None
             elif isinstance(node, ParameterNode):
                 node.state.notify = None
+
+    def _joined(self, name: str, member: Any) -> None:
+        self.top.hop(self.adopt, name, member)
 
     @property
     def children(self) -> Mapping[str, Node]:
@@ -242,6 +248,10 @@ class DeviceNode(Node):
     def commands(self) -> Iterator[CommandNode]:
         """All commands of this device and its sub-devices."""
         return (node for node in self.walk() if isinstance(node, CommandNode))
+
+
+def _directly(function: Callable[..., Any], *args: Any) -> None:
+    function(*args)
 
 
 def only_fit(nodes: Sequence[Node], name: str) -> Node | None:

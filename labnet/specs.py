@@ -21,6 +21,9 @@ Access = Literal["r", "w", "rw"]
 #: A name is a letter followed by letters, digits and underscores; a numbered child is ``Ch[1]``.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\[[0-9]{1,9}\])?\Z")
 
+#: Seconds between two polls of one parameter, at least.
+SHORTEST_POLL = 0.01
+
 _MISSING: Any = object()
 
 
@@ -202,6 +205,7 @@ def make_spec(name: str, kind: Any, **options: Any) -> ParameterSpec:
             options[key] = Limits(*options[key])
     for key in ("groups", "aliases"):
         options[key] = as_tuple(options.get(key))
+    check_poll(options.get("poll"))
     limits = options.get("limits")
     if initial is _MISSING:
         initial = _first_value(kind, limits)
@@ -277,6 +281,12 @@ def check_name(name: str) -> None:
     """Raises ValueError for a name that no wire could carry."""
     if not NAME.match(name):
         raise ValueError(f"{name!r} is no name: a letter, then letters, digits, underscores")
+
+
+def check_poll(interval: float | None) -> None:
+    """Raises ValueError for a poll interval that would leave no time for anything else."""
+    if interval and not interval >= SHORTEST_POLL:
+        raise ValueError(f"a poll interval is {SHORTEST_POLL:g} s or more, not {interval}")
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ number of those it missed, so a slow listener costs bounded memory and nobody el
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import CoroutineType
 from typing import Any, Literal, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -71,6 +72,8 @@ class Subscription:
         except Exception:
             log.failure("a listener to updates failed")
             result = None
+        if isinstance(result, CoroutineType):
+            result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
             result.addErrback(self._failed).addCallback(self._deliver)
         elif self._pending:

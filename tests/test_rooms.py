@@ -145,7 +145,7 @@ class RoomTests(SynchronousTestCase):
         self.assertLessEqual({"labnet.errors", "labnet.lab", "labnet.session"}, kernel())
         self.assertIn("labnet.wires.tsv", wires())
         self.assertIn("twisted", imports("labnet.lab"))
-        self.assertIn("labnet.errors", imports("labnet.lab"))
+        self.assertIn("labnet.locks", imports("labnet.lab"))
         self.assertNotIn("labnet.service", imports("labnet"))
 
     def test_ground_floor(self) -> None:
