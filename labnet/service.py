@@ -129,7 +129,8 @@ class ListenerService(Service):
         return str(self._section.bad("listen", f"{shown}: {reason}"))
 
     def _log_failure(self, problem: str) -> None:
-        self.log.error("{problem}", problem=problem)
+        # Critical: that is what Twisted writes even in a script that has no log.
+        self.log.critical("{problem}", problem=problem)
 
 
 def _reason(error: Exception) -> str:

@@ -372,7 +372,7 @@ class ScriptTests(TestCase):
         await service.stopService()
         address = f"tcp:{number}:interface=127.0.0.1:backlog=128"
         self.assertEqual(
-            self.log.lines("error"), [f"fake at {address}: Address already in use"]
+            self.log.lines("critical"), [f"fake at {address}: Address already in use"]
         )
 
     async def test_all_devices(self) -> None:
