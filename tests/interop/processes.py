@@ -7,6 +7,7 @@ Every wait has a limit, and its failure shows what the child has printed.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -97,7 +98,8 @@ class Child(ProcessProtocol):
     def signal(self, name: str) -> None:
         """Send a signal by its name without SIG: ``KILL``, ``STOP``, ``CONT``, ``TERM``."""
         try:
-            self.transport.signalProcess(name)
+            # Twisted knows some by their names, all by their numbers.
+            self.transport.signalProcess(cast(Any, signal.Signals[f"SIG{name}"]))
         except ProcessExitedAlready:
             pass
 

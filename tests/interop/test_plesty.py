@@ -1,4 +1,4 @@
-"""The plesty wire and plesty-lib's own server and client."""
+"""labnet's PLESTY client and plesty-lib's own server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from labnet.device import Device, Identity, command, parameter
 from labnet.errors import (
     DeviceFault,
     NotAllowed,
@@ -19,10 +18,8 @@ from labnet.errors import (
     UnknownName,
     WrongType,
 )
-from labnet.lab import Lab, ServeOptions
 from labnet.wires.plesty.client import PlestyClient
-from labnet.wires.plesty.server import Options, listen
-from tests.interop.peers import PeerError, PeerProcess, start
+from tests.interop.peers import start
 
 
 class ClientTests(TestCase):
@@ -106,132 +103,5 @@ class ClientTests(TestCase):
 
 class OlderServerTests(ClientTests):
     """The same against an older server."""
-
-    version = "0.3.6"
-
-
-class PowerMeter(Device):
-    """Parameters, a group, and operations that answer, fail and wait."""
-
-    identity = Identity("labnet", "TEST-PM", "P1", "1.0")
-    wavelength = parameter(float, unit="nm", limits=(400.0, 1100.0), initial=633.0)
-    unit = parameter(choices=("W", "DBM"), initial="W")
-    serial = parameter(str, initial="P1", access="r")
-
-    def __init__(self) -> None:
-        self.motor = Motor()
-        self.laser = Device()
-        self.waiting: list[Deferred[str]] = []
-
-    @command(reads=True)
-    def add(self, a: float, b: float = 1.0) -> float:
-        return a + b
-
-    @command(timeout=7.5)
-    def wait(self) -> Deferred[str]:
-        self.waiting.append(Deferred())
-        return self.waiting[-1]
-
-    @command(reads=True)
-    def boom(self, text: str) -> None:
-        raise ValueError(text)
-
-
-class Motor(Device):
-    position = parameter(float, unit="mm", initial=1.0)
-
-
-class ServerTests(TestCase):
-    """plesty-lib's real client against labnet's server."""
-
-    timeout = 60
-    version = "0.6.0"
-
-    async def setUp(self) -> None:
-        self.lab = Lab(reactor=reactor, grace=0.5)
-        self.addCleanup(self.lab.stop)
-        self.device = PowerMeter()
-        self.lab.attach("meter", self.device)
-        listener = await listen(
-            self.lab, "tcp://127.0.0.1:*", ServeOptions(device="meter"), Options(), reactor
-        )
-        self.addCleanup(lambda: Deferred.fromCoroutine(listener.stop()))
-        self.address = listener.address
-
-    async def driver(self, **options: Any) -> PeerProcess:
-        driver = start(self, f"plesty-{self.version}", "plesty_client")
-        await driver.wait_for("ready")
-        self.info = await driver.ask("connect", self.address, **options)
-        return driver
-
-    async def test_parameters_and_operations(self) -> None:
-        driver = await self.driver()
-        self.assertEqual(await driver.ask("query", "wavelength"), 633.0)
-        self.assertIs(await driver.ask("write", "wavelength", 700), True)
-        self.assertEqual(await driver.ask("query", "wavelength"), 700.0)
-        self.assertEqual(await driver.ask("query", "MOTOR.position"), 1.0)
-        self.assertEqual(await driver.ask("proxy", "identity"), "labnet,TEST-PM,P1,1.0")
-        self.assertEqual(await driver.ask("proxy", "add", 2, b=3), 5.0)
-        names = await driver.ask("proxy", "get_config_list")
-        self.assertEqual(names, ["wavelength", "unit", "serial", "motor.position"])
-        self.assertIn("doc", await driver.ask("describe"))
-
-    async def test_errors(self) -> None:
-        driver = await self.driver()
-        for verb, args, text in (
-            ("query", ("nope",), "KeyError: \"Config parameter 'nope' is not registered.\""),
-            ("write", ("serial", "x"), "ValueError: Config parameter 'serial' is read-only"),
-            ("write", ("wavelength", 1.0), "ValueError: Value 1.0 is below minimum of 400.0"),
-            ("write", ("unit", "X"), "ValueError: Value X is not in allowed options: ['W', 'DBM']"),
-            ("call", ("boom", "bang"), "ValueError: bang"),
-            ("call", ("_obj",), "AttributeError: unknown operation '_obj'"),
-        ):
-            with self.assertRaises(PeerError) as caught:
-                await driver.ask(verb, *args)
-            self.assertEqual(caught.exception.type, "RuntimeError")
-            self.assertIn(text, caught.exception.text)
-
-    async def test_locks(self) -> None:
-        one = await self.driver(client_id="one", resources=["laser"])
-        self.assertEqual(self.info["resources"], ["laser"])
-        two = start(self, f"plesty-{self.version}", "plesty_client")
-        with self.assertRaises(PeerError) as caught:
-            await two.ask("connect", self.address, client_id="two", resources=["laser"])
-        self.assertIn("Requested resources are not available", caught.exception.text)
-        await two.ask("connect", self.address, client_id="two", resources=["motor"])
-        info = await one.ask("reconnect", ["laser", "wavelength"])
-        self.assertEqual(info["resources"], ["laser", "wavelength"])
-        self.assertIs(await two.ask("write", "unit", "DBM"), True)
-        with self.assertRaises(PeerError) as caught:
-            await two.ask("write", "wavelength", 500.0)
-        self.assertIn("ResourceLockedError: ", caught.exception.text)
-        self.assertIn("one", caught.exception.text)
-        await one.ask("close")
-        await two.ask("write", "wavelength", 500.0)
-
-    async def test_a_killed_client_frees_its_locks(self) -> None:
-        one = await self.driver(client_id="one", resources=["laser"])
-        freed: Deferred[None] = Deferred()
-
-        def changed(change: Any) -> None:
-            if not self.lab.locks.count and not freed.called:
-                freed.callback(None)
-
-        self.lab.locks.subscribe(changed)
-        one.signal("KILL")
-        await freed
-        await self.driver(client_id="two", resources=["laser"])
-        self.assertEqual(self.info["resources"], ["laser"])
-
-    async def test_a_budget_is_the_time_limit(self) -> None:
-        driver = await self.driver()
-        waiting = driver.ask("proxy", "wait")
-        self.assertEqual(await (await self.driver()).ask("query", "serial", timeout=1), "P1")
-        self.device.waiting.pop().callback("done")
-        self.assertEqual(await waiting, "done")
-
-
-class OlderClientTests(ServerTests):
-    """The same with an older client."""
 
     version = "0.3.6"

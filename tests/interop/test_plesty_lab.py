@@ -1,0 +1,394 @@
+"""The plesty wire of a running lab: plesty-lib's own client, and plain REQ sockets."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
+from twisted.protocols.portforward import ProxyFactory
+from twisted.trial.unittest import TestCase
+
+from tests.interop.lab import start_lab
+from tests.interop.peers import PeerError, PeerProcess, peer, start
+from tests.interop.processes import ChildFailed
+
+GRACE = 1.0
+SOON = 3.0  # s: the rest is for a busy machine
+REFUSAL = "ResourceAllocationError: Requested resources are not available"
+
+
+def serve(*devices: str) -> str:
+    """A device and a listener for each name."""
+    section = """
+[device {0}]
+driver = simulated.{0}
+[serve {0}-plesty]
+wire = plesty
+listen = tcp://127.0.0.1:*
+device = {0}
+"""
+    return "".join(map(section.format, devices))
+
+
+class LabCase(TestCase):
+    """A running lab that keeps locks of lost clients for a time of grace, and its clients."""
+
+    timeout = 60
+    version = "0.6.0"
+    devices: tuple[str, ...] = ("stage",)
+    grace = GRACE
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        peer(f"plesty-{self.version}")
+        self.lab = start_lab(self, f"[locks]\ngrace = {self.grace}\n" + serve(*self.devices))
+
+    async def address(self, device: str = "stage") -> str:
+        return f"tcp://127.0.0.1:{await self.lab.port(device, 'plesty')}"
+
+    def driver(self) -> PeerProcess:
+        return start(self, f"plesty-{self.version}", "plesty_client")
+
+    async def client(self, device: str = "stage", **options: Any) -> PeerProcess:
+        """A client that is connected."""
+        driver = self.driver()
+        await driver.ask("connect", await self.address(device), **options)
+        return driver
+
+    async def refused(self, client: PeerProcess, *question: Any, **options: Any) -> str:
+        """The text of the error that a client raises for an error reply."""
+        failure = await self.assertFailure(client.ask(*question, **options), PeerError)
+        self.assertEqual(failure.type, "RuntimeError")
+        return str(failure.details["text"])
+
+    async def until_served(self, client: PeerProcess, holder: str) -> tuple[int, float]:
+        """How often a client was refused because of the holder, and when it was served."""
+        refused = 0
+        while True:
+            try:
+                await client.ask("call", "move_abs", 1.0)
+            except PeerError as failure:
+                self.assertRegex(failure.text, rf"by {holder} \(plesty 127\.0\.0\.1:")
+                refused += 1
+            else:
+                return refused, time.monotonic()
+
+
+class ClientTests(LabCase):
+    """What a program does with a device."""
+
+    devices = ("stage", "powermeter", "daq", "linktester")
+
+    async def test_describe(self) -> None:
+        client = await self.client("powermeter")
+        methods = {*(await client.ask("describe"))["methods"]}
+        self.assertLessEqual({"query", "write", "identity", "get_config_list", "zero"}, methods)
+        self.assertEqual(await client.ask("proxy", "identity"), "labnet,SIM-PM,P0000001,1.0")
+        names = await client.ask("proxy", "get_config_list")
+        self.assertLessEqual({"wavelength", "power", "range", "averaging", "unit"}, {*names})
+        for name in names:
+            await client.ask("query", name)
+
+    async def test_queries_and_writes(self) -> None:
+        client = await self.client("powermeter")
+        for name, value in (("wavelength", 780.0), ("averaging", 20), ("unit", "DBM")):
+            self.assertIs(await client.ask("write", name, value), True)
+            self.assertEqual(await client.ask("query", name), value)
+        self.assertTrue(-10 < await client.ask("query", "power") < 10)
+        daq = await self.client("daq")
+        self.assertIs(await daq.ask("write", "port0.line3", True), True)
+        self.assertEqual(await daq.ask("query", "port0.value"), 8)
+
+    async def test_calls(self) -> None:
+        client = await self.client(client_id="one")
+        self.assertEqual(await client.ask("call", "move_abs", 5.0), 5.0)
+        self.assertEqual(await client.ask("call", "move_rel", distance=-2), 3.0)
+        self.assertEqual(await client.ask("proxy", "move_abs", position=1.5), 1.5)
+        self.assertEqual(await client.ask("query", "position"), 1.5)
+
+    async def test_a_long_call_holds_up_no_other_client(self) -> None:
+        client, other = await gatherResults(
+            [Deferred.fromCoroutine(self.client()) for _ in range(2)]
+        )
+        await client.ask("write", "velocity", 10.0)
+        moving = client.ask("proxy", "move_abs", 10.0)
+        while await other.ask("query", "position") == 0:
+            pass
+        self.assertIs(await other.ask("query", "moving"), True)
+        self.assertFalse(moving.called)
+        self.assertEqual(await moving, 10.0)
+
+    async def test_errors(self) -> None:
+        client = await self.client("powermeter")
+        for question, text in (
+            (("query", "nope"), "KeyError: \"Config parameter 'nope' is not registered.\""),
+            (("write", "wavelength", 1.0), "ValueError: Value 1.0 is below minimum of 400.0"),
+            (("write", "wavelength", "red"), "ValueError: wavelength Value red does not match"),
+            (("write", "unit", "X"), "ValueError: Value X is not in allowed options: ['W', 'DBM']"),
+            (("write", "power", 1.0), "ValueError: Config parameter 'power' is read-only"),
+            (("call", "nope"), "AttributeError: "),
+            (("call", "__init__"), "AttributeError: "),
+            (("call", "zero", 1, 2, 3), "TypeError: "),
+        ):
+            self.assertTrue((await self.refused(client, *question)).startswith(text), question)
+        self.assertEqual(await client.ask("query", "wavelength"), 633.0)
+        tester = await self.client("linktester")
+        text = await self.refused(tester, "call", "fail", -300, "the lamp is broken")
+        self.assertEqual(text, "TestFailure: the lamp is broken")
+
+
+class BudgetTests(LabCase):
+    """Operations that say how long they may take: newer clients wait for them that long."""
+
+    devices = ("linktester",)
+
+    async def test_longer_than_the_clients_own_limit(self) -> None:
+        client = await self.client("linktester", timeout=300)
+        self.assertEqual(await client.ask("call", "wait", 0.8), "done")
+        self.assertEqual(await client.ask("proxy", "wait", 0.8), "done")
+
+    async def test_a_limit_that_passes_is_an_error_reply(self) -> None:
+        client = await self.client("linktester")
+        text = await self.refused(client, "call", "wait", 20, timeout=0.3)
+        self.assertTrue(text.startswith("TimeoutError: "), text)
+        self.assertEqual(await client.ask("call", "echo", "next"), "next")
+
+
+class OlderClientTests(ClientTests):
+    """The same with an older client."""
+
+    version = "0.3.6"
+
+
+class LockTests(LabCase):
+    """Two programs that want one device."""
+
+    async def test_second_client_is_refused_then_served(self) -> None:
+        one = await self.client(client_id="one", resources=["stage"])
+        two = self.driver()
+        wanted: dict[str, Any] = {"client_id": "two", "resources": ["stage"]}
+        text = await self.refused(two, "connect", await self.address(), **wanted)
+        self.assertEqual(text, REFUSAL)
+        three = await self.client(client_id="three")
+        self.assertEqual(await three.ask("query", "position"), 0.0)
+        for question in (("call", "move_abs", 1.0), ("write", "velocity", 1.0)):
+            self.assertRegex(
+                await self.refused(three, *question),
+                r"ResourceLockedError: .* is locked.* by one \(plesty 127\.0\.0\.1:",
+            )
+        self.assertEqual(await one.ask("call", "move_abs", 1.0), 1.0)
+        await one.ask("close")
+        await two.ask("connect", await self.address(), **wanted)
+        self.assertEqual(await two.ask("call", "move_abs", 2.0), 2.0)
+        self.assertIn("two", await self.refused(three, "call", "move_abs", 1.0))
+
+    async def test_a_parameter_is_a_resource_too(self) -> None:
+        one = await self.client(client_id="one", resources=["velocity"])
+        two = await self.client(client_id="two", resources=["acceleration"])
+        self.assertIs(await one.ask("write", "velocity", 10.0), True)
+        self.assertIs(await two.ask("write", "acceleration", 100.0), True)
+        self.assertIn("by one", await self.refused(two, "write", "velocity", 20.0))
+        self.assertIn("by two", await self.refused(one, "write", "acceleration", 20.0))
+
+    async def test_other_resources_over_the_same_connection(self) -> None:
+        one = await self.client(client_id="one", resources=["velocity"])
+        two = await self.client(client_id="two")
+        await one.ask("reconnect", ["acceleration"])
+        self.assertIs(await two.ask("write", "velocity", 20.0), True)
+        self.assertIn("by one", await self.refused(two, "write", "acceleration", 20.0))
+        await one.ask("disconnect")
+        self.assertIs(await two.ask("write", "acceleration", 20.0), True)
+
+    async def test_killed_holder_is_waited_for(self) -> None:
+        one = await self.client(client_id="one", resources=["stage"])
+        other = await self.client(client_id="two")
+        killed = time.monotonic()
+        await one.kill()
+        refused, when = await self.until_served(other, "one")
+        self.assertGreater(refused, 0)
+        self.assertGreaterEqual(when - killed, GRACE)
+        self.assertLess(when - killed, GRACE + SOON)
+
+    async def test_killed_holder_of_a_move(self) -> None:
+        one = await self.client(client_id="one", resources=["stage"])
+        other = await self.client(client_id="two")
+        await one.ask("write", "velocity", 50.0)
+        moving = one.ask("call", "move_abs", 20.0)
+        while await other.ask("query", "position") == 0:
+            pass
+        killed = time.monotonic()
+        await one.kill()
+        await self.assertFailure(moving, ChildFailed)
+        _, when = await self.until_served(other, "one")
+        self.assertGreaterEqual(when - killed, GRACE)
+        self.assertLess(when - killed, GRACE + SOON)
+
+
+class OlderLockTests(LockTests):
+    """The same with an older client."""
+
+    version = "0.3.6"
+
+
+class Network(ProxyFactory):
+    """A network between a client and the lab, which a test can break."""
+
+    noisy = False
+
+    def __init__(self, port: int) -> None:
+        super().__init__("127.0.0.1", port)
+        self.links: list[Any] = []
+
+    def buildProtocol(self, addr: Any) -> Any:
+        self.links.append(super().buildProtocol(addr))
+        return self.links[-1]
+
+    def fail(self) -> None:
+        """All connections are reset; libzmq makes new ones by itself."""
+        links, self.links = self.links, []
+        for link in links:
+            link.transport.abortConnection()
+
+
+class LossTests(LabCase):
+    """Clients that are lost for a while, and for good."""
+
+    devices = ("stage", "linktester")
+
+    async def distant(self, **options: Any) -> PeerProcess:
+        """A client behind a network."""
+        self.network = Network(await self.lab.port("stage", "plesty"))
+        endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
+        self.entrance: Any = await endpoint.listen(self.network)
+        self.addCleanup(self.entrance.stopListening)
+        self.addCleanup(self.network.fail)
+        driver = self.driver()
+        address = f"tcp://127.0.0.1:{self.entrance.getHost().port}"
+        await driver.ask("connect", address, **options)
+        return driver
+
+    async def when_the_lab_has_waited(self, seconds: float) -> None:
+        """Fires when so much time has passed in the lab."""
+        tester = await self.client("linktester")
+        self.assertEqual(await tester.ask("call", "wait", seconds), "done")
+
+    async def test_connection_that_comes_back_keeps_the_lock(self) -> None:
+        """Though the program does not know, and asks for nothing meanwhile."""
+        one = await self.distant(client_id="one", resources=["stage"])
+        other = await self.client(client_id="two")
+        self.network.fail()
+        await self.when_the_lab_has_waited(2.5 * GRACE)
+        self.assertIn("by one", await self.refused(other, "call", "move_abs", 1.0))
+        self.assertEqual(await one.ask("call", "move_abs", 2.0), 2.0)
+        await self.when_the_lab_has_waited(1.5 * GRACE)
+        self.assertIn("by one", await self.refused(other, "call", "move_abs", 1.0))
+
+    async def test_program_that_comes_back_keeps_the_lock(self) -> None:
+        one = await self.client(client_id="one", resources=["stage"])
+        other = await self.client(client_id="two")
+        await one.kill()
+        again = await self.client(client_id="one", resources=["stage"])
+        await self.when_the_lab_has_waited(1.5 * GRACE)
+        self.assertIn("by one", await self.refused(other, "call", "move_abs", 1.0))
+        self.assertEqual(await again.ask("call", "move_abs", 2.0), 2.0)
+
+    async def test_connection_that_does_not_come_back(self) -> None:
+        await self.distant(client_id="one", resources=["stage"])
+        other = await self.client(client_id="two")
+        await self.entrance.stopListening()
+        lost = time.monotonic()
+        self.network.fail()
+        refused, when = await self.until_served(other, "one")
+        self.assertGreater(refused, 0)
+        self.assertGreaterEqual(when - lost, GRACE)
+        self.assertLess(when - lost, GRACE + SOON)
+
+    async def test_stopped_program_is_found_out(self) -> None:
+        """Its connection stays, but no heartbeat comes; when it goes on, its lock is another's."""
+        one = await self.client(client_id="one", resources=["stage"])
+        other = await self.client(client_id="two")
+        stopped = time.monotonic()
+        one.signal("STOP")
+        _, when = await self.until_served(other, "one")
+        self.assertGreaterEqual(when - stopped, GRACE)
+        self.assertLess(when - stopped, 3.0 + GRACE + SOON)
+        await other.ask("reconnect", ["stage"])
+        one.signal("CONT")
+        self.assertIn("by two", await self.refused(one, "call", "move_abs", 5.0))
+
+
+class NamelessTests(LabCase):
+    """Clients that could not come back for their locks: nobody waits for them."""
+
+    grace = 600.0
+
+    async def freed_at_once(self, holder: PeerProcess) -> None:
+        other = await self.client(client_id="two")
+        await self.refused(other, "call", "move_abs", 1.0)
+        killed = time.monotonic()
+        await holder.kill()
+        _, when = await self.until_served(other, "[^ ]+")
+        self.assertLess(when - killed, SOON)
+
+    async def test_made_up_name(self) -> None:
+        """Without a client_id the peer's client makes up one."""
+        await self.freed_at_once(await self.client(resources=["stage"]))
+
+    async def test_no_name(self) -> None:
+        holder = start(self, "plesty-0.6.0", "zmq_req", await self.address())
+        reply = await holder.ask("request", {"type": "connect", "resources": ["stage"]})
+        self.assertEqual(reply["status"], "ok")
+        await self.freed_at_once(holder)
+
+
+class RequestTests(LabCase):
+    """Plain REQ sockets."""
+
+    def request(self, address: str) -> PeerProcess:
+        return start(self, "plesty-0.6.0", "zmq_req", address)
+
+    async def test_requests(self) -> None:
+        client = self.request(await self.address())
+        for request, result in (
+            ({"type": "query", "param": "velocity"}, 100.0),
+            ({"type": "write", "param": "velocity", "value": 50}, True),
+            ({"type": "query", "param": "velocity", "timeout": 1}, 50.0),
+            ({"type": "call", "func": "move_abs", "args": [2.0]}, 2.0),
+            ({"type": "call", "func": "identity", "kwargs": {}}, "labnet,SIM-STAGE,S0000001,1.0"),
+        ):
+            reply = await client.ask("request", request)
+            self.assertEqual((reply["status"], reply.get("result")), ("ok", result), reply)
+        reply = await client.ask("request", {"type": "describe"})
+        self.assertIn("move_abs", reply["result"]["methods"])
+
+    async def test_errors_leave_the_socket_usable(self) -> None:
+        client = self.request(await self.address())
+        for text in ("{", "[]", "{}", '{"type": "dance"}', '{"type": "query"}', ""):
+            reply = await client.ask("send_text", text)
+            self.assertEqual(reply["status"], "error", text)
+            self.assertTrue(reply["type"] and reply["error"], reply)
+        reply = await client.ask("request", {"type": "query", "param": "velocity"})
+        self.assertEqual(reply["result"], 100.0)
+
+    async def test_two_sockets(self) -> None:
+        clients = [self.request(await self.address()) for _ in range(2)]
+        first, second = clients
+        await first.ask("request", {"type": "write", "param": "velocity", "value": 10})
+        moving = first.ask("request", {"type": "call", "func": "move_abs", "args": [5.0]})
+        query = {"type": "query", "param": "position"}
+        while (await second.ask("request", query))["result"] == 0:
+            pass
+        self.assertFalse(moving.called)
+        self.assertEqual((await moving)["result"], 5.0)
+
+    async def test_locks(self) -> None:
+        one, two = [self.request(await self.address()) for _ in range(2)]
+        await one.ask("request", {"type": "connect", "resources": ["stage"]})
+        reply = await two.ask("request", {"type": "call", "func": "home"})
+        self.assertEqual(reply["type"], "ResourceLockedError")
+        self.assertEqual(reply["result"]["holder"]["wire"], "plesty")
+        await one.ask("request", {"type": "disconnect"})
+        reply = await two.ask("request", {"type": "call", "func": "home"})
+        self.assertEqual(reply["result"], 0.0)
