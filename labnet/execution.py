@@ -415,6 +415,17 @@ class DeviceQueue:
                 self._give_up(job, Failure(CancelledError()), recall=False)
                 deferred.addErrback(lambda _: None)
 
+    def refuse(self, caller: Caller, node: Any, error: LabError) -> None:
+        """What `caller` has waiting that needs `node`, or one above or below it, fails."""
+        waiting = list(self._waiting)
+        in_thread = [] if self._worker is None else list(self._worker.jobs)
+        for job in (*waiting, *in_thread):
+            if job.caller is not caller or not any(_related(need, node) for need in job.needs):
+                continue
+            if job in waiting or job.claim():  # else the thread has begun it
+                self.counts["refused"] += 1
+                self._give_up(job, Failure(error))
+
     def lose(self, reason: str) -> None:
         """The device is gone: all calls that wait for it fail at once, and new ones too."""
         self.unavailable = reason
@@ -497,6 +508,11 @@ class DeviceQueue:
         stopped, self._stopped = self._stopped, []
         for done in stopped:
             done.callback(None)
+
+
+def _related(one: Any, other: Any) -> bool:
+    """Whether two nodes are the same, or one is above the other."""
+    return one is other or one in other.ancestors or other in one.ancestors
 
 
 class Turn:

@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 
 from labnet.deadlines import Clock
 from labnet.device import Device, ParameterState
+from labnet.errors import LabError
 from labnet.execution import DeviceQueue
 from labnet.lock_queue import check_text
-from labnet.locks import Change, LockService
+from labnet.locks import Change, Hold, LockService
 from labnet.logs import Logger
 from labnet.registry import DeviceNode, Node, ParameterNode, Registry
 from labnet.session import Session, read_state
@@ -328,6 +329,13 @@ class Lab:
         """Forgets what a session has waiting in any queue."""
         for node in self.registry.devices.values():
             node.device_queue.drop(session)
+
+    def refuse(self, broken: Hold, error: LabError) -> None:
+        """What the owner of a broken lock has waiting under it fails; what runs cannot be recalled.
+        """
+        node: Any = broken.node
+        for session in self._members.get(broken.owner, ()):
+            node.queue.refuse(session, node, error)
 
     def _lock_changed(self, change: Change) -> None:
         if change.hold is not None and self.updates.count:

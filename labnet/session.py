@@ -8,15 +8,26 @@ has fired already.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.python.failure import Failure
 
 from labnet.device import ParameterState, check_writable, read
-from labnet.errors import Holder, LabError, Locked, NotAllowed, NotConnected, NotReadable, NotWritable
+from labnet.errors import (
+    Holder,
+    LabError,
+    Locked,
+    NotAllowed,
+    NotConnected,
+    NotReadable,
+    NotWritable,
+    OutOfRange,
+)
+from labnet.lock_queue import MAX_SECONDS
 from labnet.locks import Grant, Hold, Mode, Owner
 from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
 from labnet.updates import Listener, Subscription
@@ -66,7 +77,7 @@ class Session:
         self._allowed = allowed
         self._owner: Owner | None = None
         self._subscriptions: list[Subscription] = []
-        self._channels: dict[str, MessageChannel] = {}
+        self._channels: dict[DeviceNode, MessageChannel] = {}
         self._waits: set[Deferred[Any]] = set()
 
     # Names
@@ -83,7 +94,7 @@ class Session:
             return self.resolve(path)
         if self.device is None:
             raise NotAllowed("this session has no device of its own; name one")
-        return self.device
+        return self.lab.registry.current(self.device)
 
     def _device(self, path: Path | None) -> DeviceNode:
         node = self.describe(path or "")
@@ -182,7 +193,10 @@ class Session:
         )
 
     def stop(self, device: Path | None = None, timeout: float | None = None) -> Deferred[Any]:
-        """Calls the stop command of a device; raises `UnknownName` if it has none."""
+        """Calls the device's stop command, or those of all its sub-devices if it has none itself.
+
+        Fails with `NotAllowed` if there is none, and if one fails with its error, after all.
+        """
         try:
             node = self._device(device)
             stops = [command for command in node.commands() if command.spec.stop]
@@ -190,7 +204,11 @@ class Session:
                 raise NotAllowed(f"{node.path} has no command that stops it")
         except LabError as error:
             return fail(error)
-        return self._call(stops[0], (), {}, timeout)
+        stops = [command for command in stops if command.parent is node] or stops
+        calls = [self._call(command, (), {}, timeout) for command in stops]
+        if len(calls) == 1:
+            return calls[0]
+        return DeferredList(calls, consumeErrors=True).addCallback(_all_done)
 
     def connect(self, device: Path | None = None, timeout: float | None = None) -> Deferred[None]:
         """Opens the device's connection to its hardware (again)."""
@@ -206,11 +224,10 @@ class Session:
         try:
             node = self._device(device).top
             self._admit(verb, node)
+            limit = self._limit(node.device_queue, timeout)
         except LabError as error:
             return fail(error)
-        if timeout is None:
-            timeout = self.timeout
-        return self._clear(verb, (node,), lambda: self.lab.hardware(node, verb, self, timeout))
+        return self._clear(verb, (node,), lambda: self.lab.hardware(node, verb, self, limit))
 
     def _run(
         self,
@@ -224,12 +241,12 @@ class Session:
         long: bool = False,
         urgent: bool = False,
     ) -> Deferred[Any]:
+        queue = node.top.device_queue
         try:
             self._admit(verb, node)
+            limit = self._limit(queue, timeout)
         except LabError as error:
             return fail(error)
-        queue = node.top.device_queue
-        limit = self._limit(queue, timeout)
 
         def go() -> Deferred[Any]:
             return queue.run(
@@ -268,12 +285,16 @@ class Session:
         """The time limit of a call: the wire's or command's own, the device's, the section's."""
         if timeout is None:
             timeout = queue.limit
-        return self.timeout if timeout is None else timeout
+        if timeout is None:
+            timeout = self.timeout
+        if timeout is None or timeout == inf:
+            return None
+        if not 0 <= timeout <= MAX_SECONDS:
+            raise OutOfRange("the time limit in seconds", timeout, 0, MAX_SECONDS)
+        return timeout
 
     def turn(self, device: DeviceNode, timeout: float | None = None) -> Deferred[Any]:
         """The device for several calls in a row (`execution.Turn`), as for a program message."""
-        limit = self._limit(device.top.device_queue, timeout)
-
         def go() -> Deferred[Any]:
             return device.top.device_queue.turn(
                 caller=self, verb="turn", needs=(), what=f"{device.path} message", timeout=limit
@@ -281,6 +302,7 @@ class Session:
 
         try:
             self._admit("message", device)
+            limit = self._limit(device.top.device_queue, timeout)
         except LabError as error:
             return fail(error)
         return go()
@@ -299,7 +321,10 @@ class Session:
         """
         if not self.wait_for_locks or not self._locks.count:
             return go()
-        blocked = [node for node in needs if self._refused(verb, node) is not None]
+        try:
+            blocked = [node for node in needs if self._refused(verb, node) is not None]
+        except LabError as error:
+            return fail(error)
         if not blocked:
             return go().addErrback(self._locked_again, verb, needs, go)
         wait = self._locks.clear(self.owner, blocked[0], verb, None)
@@ -346,12 +371,15 @@ class Session:
         A second live session under one name is an owner of its own, who cannot come back by name.
         """
         if self._owner is None:
+            if self.closed:
+                raise NotConnected("this session has been closed")
             known = self._locks.owner_by_name(self.wire, self.name) if self.named else None
             if known is not None and known.away and self._locks.back(known):
                 self._owner = known
             else:
                 named = self.named and known is None
                 self._owner = self._locks.owner(self.name, self.wire, self.peer, named=named)
+            self.lab.join(self)
         return self._owner
 
     @property
@@ -393,12 +421,12 @@ class Session:
             nodes = [self.resolve(path) for path in resources]
             for node in nodes:
                 self._admit("lock", node)
+            owner = self.owner
         except LabError as error:
             return fail(error)
-        self.lab.join(self)
         granted = self._locks.acquire(
             nodes,
-            self.owner,
+            owner,
             mode=mode,
             key=key,
             wait=wait,
@@ -443,13 +471,19 @@ class Session:
         return [self._locks.locked(hold).holder for hold in self.lock_info(path)]
 
     def break_lock(self, path: Path | Node) -> list[Hold]:
-        """Frees what others hold on, above or below a node; raises `NotAllowed` without the right.
+        """Frees what others hold on a node or below it; what they have waiting there is refused.
+
+        Raises `NotAllowed` where the lab, or this session's policy, does not allow it.
         """
         node = self.resolve(path)
         self._admit("break", node)
-        if self._allowed is None and not self.lab.may_break:
+        if not self.lab.may_break:
             raise NotAllowed(f"the lab does not allow breaking the lock of {node.path}")
-        return list(self._locks.break_(node, self.owner))
+        broken = list(self._locks.break_(node, self.owner))
+        breaker = Holder(node.path, self.name, self.wire, self.peer, 0.0)
+        for hold in broken:
+            self.lab.refuse(hold, Locked(breaker))
+        return broken
 
     # Messages and updates
 
@@ -458,9 +492,9 @@ class Session:
         from labnet.instrument.channel import open_channel
 
         node = self._device(device)
-        channel = self._channels.get(node.path)
+        channel = self._channels.get(node)
         if channel is None:
-            channel = self._channels[node.path] = open_channel(self, node)
+            channel = self._channels[node] = open_channel(self, node)
         return channel
 
     def subscribe(self, paths: Iterable[Path], listener: Listener) -> Subscription:
@@ -469,7 +503,7 @@ class Session:
         for node in nodes:
             self._admit("subscribe", node)
         subscription = self.lab.updates.subscribe(nodes, listener)
-        self._subscriptions.append(subscription)
+        self._subscriptions = [*filter(Subscription.live, self._subscriptions), subscription]
         return subscription
 
     # The end
@@ -484,11 +518,12 @@ class Session:
             self.lab.leave(self, self.lab.grace if grace is None else grace)
 
     def back(self) -> None:
-        """The client has come back under its name in time."""
+        """The client has come back under its name; what it held is free if that was too late."""
         self.closed = False
-        if self._owner is not None:
-            self._locks.back(self._owner)
+        if self._owner is not None and self._locks.back(self._owner):
             self.lab.join(self)
+        else:
+            self._owner = None
 
     def close(self, reason: str = "", *, keep_leased: bool = False) -> None:
         """The client is gone: frees its locks, leaves queues, drops what has not started.
@@ -516,6 +551,13 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.name} ({self.wire} {self.peer})>"
+
+
+def _all_done(outcomes: list[tuple[bool, Any]]) -> None:
+    """Nothing, or the first failure among the outcomes."""
+    for succeeded, result in outcomes:
+        if not succeeded:
+            result.raiseException()
 
 
 def kind_name(node: Node) -> str:

@@ -51,6 +51,10 @@ class Subscription:
         self._busy = False
         self._ended = False
 
+    def live(self) -> bool:
+        """Whether somebody still listens."""
+        return not self._ended
+
     def put(self, update: Update) -> None:
         """One more update for this listener."""
         key = update.path, update.what
