@@ -93,7 +93,7 @@ def alike(one: str, other: str) -> bool:
 class DemoTests(TestCase):
     """A base: the demo lab at free ports, in this process."""
 
-    timeout = 60
+    timeout = 180
 
     async def start_lab(self) -> None:
         text = DEMO.read_text(encoding="utf-8")
