@@ -23,6 +23,7 @@ import time
 import typing
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, overload
 
@@ -177,10 +178,11 @@ class Parameter(Generic[T]):
         """As a decorator: the method that takes a new, checked value.
 
         It may return the value that the instrument really took; None means just this one. The
-        method may have any name.
+        method may have any name. In a subclass it leaves the parameter of the base as it is.
         """
-        self._setter = function
-        return self
+        changed = copy(self) if self.name else self
+        changed._setter = function
+        return changed
 
     def make(self, device: Device) -> ParameterState:
         """The state of this parameter on one device."""

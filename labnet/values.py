@@ -431,6 +431,8 @@ def _kind_of_generic(origin: Any, args: tuple[Any, ...]) -> Kind:
         return ListKind(kind_of(item))
     if origin in (dict, Mapping):
         return _KINDS[dict]
+    if args and hasattr(origin, "__await__"):
+        return kind_of(args[-1])  # a Deferred or a coroutine: of what it will give
     return ANY
 
 

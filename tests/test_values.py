@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Annotated, Any, Literal, Optional
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import LabError, OutOfRange, WrongType
@@ -421,6 +422,12 @@ class KindOfTests(SynchronousTestCase):
         self.assertEqual(kind_of(dict[str, int]).name, "dict")
         self.assertEqual(kind_of(npt.NDArray[np.uint8]).dtype, np.uint8)  # type: ignore
         self.assertIs(kind_of(Annotated[int, "volts"]), INT)
+
+    def test_what_is_waited_for(self) -> None:
+        self.assertIs(kind_of(Deferred[float]), FLOAT)
+        self.assertIs(kind_of(Coroutine[Any, Any, int]), INT)
+        self.assertIs(kind_of(Awaitable[str]), STR)
+        self.assertIs(kind_of(Deferred), ANY)
 
     def test_unions(self) -> None:
         for annotation in (int | None, Optional[int]):  # noqa: UP045
