@@ -67,6 +67,11 @@ class ServeOptions:
     max_connections: int = 1000
     allow_shutdown: Literal["no", "listener", "lab"] = "no"
 
+    @property
+    def reach(self) -> tuple[str, ...]:
+        """The paths of all that is served."""
+        return tuple(self.devices.values()) if self.device is None else (self.device,)
+
 
 class Listener(Protocol):
     """A listening wire: where it can be reached, and a line to try it with."""
@@ -95,6 +100,7 @@ class Host(Protocol):
         *,
         name: str | None = None,
         device: str | DeviceNode | None = None,
+        reach: tuple[str, ...] = (),
         wait_for_locks: bool = False,
         timeout: float | None = None,
     ) -> Session: ...
@@ -284,18 +290,26 @@ class Lab:
         *,
         name: str | None = None,
         device: str | DeviceNode | None = None,
+        reach: tuple[str, ...] = (),
         wait_for_locks: bool = False,
         timeout: float | None = None,
     ) -> Session:
         """A client has come. `name` is what it is known by, if by anything; `device` is where its
-        paths begin. Raises `UnknownName` for a device that is not there, `TooLarge` for a name of
+        paths begin, `reach` the paths at and below which it finds names (empty: all). Raises `UnknownName` for a device that is not there, `TooLarge` for a name of
         more than 256 characters."""
         check_text(name or "", "a client's name")
         if isinstance(device, str):
             node = self.registry.find(device)
             device = node if isinstance(node, DeviceNode) else node.ancestors[0]
         return Session(
-            self, wire, peer, name, device, wait_for_locks=wait_for_locks, timeout=timeout
+            self,
+            wire,
+            peer,
+            name,
+            device,
+            reach=reach,
+            wait_for_locks=wait_for_locks,
+            timeout=timeout,
         )
 
     def join(self, session: Session) -> None:

@@ -269,6 +269,7 @@ class Registry:
         self._devices: dict[str, DeviceNode] = {}
         self._root_names: dict[Any, Node] = {}
         self._names: WeakKeyDictionary[DeviceNode, dict[Any, Node]] = WeakKeyDictionary()
+        self._reached: dict[tuple[str, tuple[str, ...]], dict[Any, Node]] = {}
         self._watchers: list[tuple[Callable[[DeviceNode], None], Callable[[DeviceNode], None]]] = []
 
     @property
@@ -323,8 +324,17 @@ class Registry:
         """
         return self._root_names if base is None else self._names.setdefault(base, {})
 
+    def reached_names(
+        self, base: DeviceNode | None, reach: tuple[str, ...]
+    ) -> dict[Any, Node]:
+        """Like `names`, for clients who reach only what is at or below the paths `reach`.
+
+        Those who fill it see to that, and to its bound, `MAX_REMEMBERED`.
+        """
+        return self._reached.setdefault(("" if base is None else base.path, reach), {})
+
     def _forget_names(self) -> None:
-        for names in (self._root_names, *self._names.values()):
+        for names in (self._root_names, *self._names.values(), *self._reached.values()):
             names.clear()
 
     def current(self, base: DeviceNode) -> DeviceNode:
@@ -350,7 +360,7 @@ class Registry:
         return node
 
     def _search(self, segments: Sequence[str], base: DeviceNode | None) -> Node:
-        if len(segments) > MAX_SEGMENTS or any(len(segment) > MAX_NAME for segment in segments):
+        if not 0 < len(segments) <= MAX_SEGMENTS or any(len(segment) > MAX_NAME for segment in segments):
             raise UnknownName(".".join(segments[:3]))
         if base is None:
             return self._from_root(segments)

@@ -26,10 +26,11 @@ from labnet.errors import (
     NotReadable,
     NotWritable,
     OutOfRange,
+    UnknownName,
 )
 from labnet.lock_queue import MAX_SECONDS
 from labnet.locks import Grant, Hold, Mode, Owner
-from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
+from labnet.registry import MAX_REMEMBERED, CommandNode, DeviceNode, Node, ParameterNode
 from labnet.updates import Listener, Subscription
 from labnet.values import Reading, frozen
 
@@ -45,7 +46,8 @@ class Session:
     """One client: who it is, what it holds, what it waits for. Made by `Lab.open_session`.
 
     `wire`, `peer` and `name` are what others are told about it; `device` is where its paths begin.
-    With `wait_for_locks` an operation that meets another's lock waits instead of failing.
+    `reach` are the paths at and below which it finds names, empty for the whole lab. With
+    `wait_for_locks` an operation that meets another's lock waits instead of failing.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Session:
         *,
         wait_for_locks: bool = False,
         timeout: float | None = None,
+        reach: tuple[str, ...] = (),
         allowed: Callable[[Session, str, Node], bool] | None = None,
     ) -> None:
         self.lab = lab
@@ -73,7 +76,9 @@ class Session:
         self.outstanding = 0
         self.named = name is not None
         self._locks = lab.locks
-        self._names = lab.registry.names(device)
+        self._reach = reach
+        registry = lab.registry
+        self._names = registry.reached_names(device, reach) if reach else registry.names(device)
         self._allowed = allowed
         self._owner: Owner | None = None
         self._subscriptions: list[Subscription] = []
@@ -86,7 +91,17 @@ class Session:
         """The node that `path` means here; raises `UnknownName`. A node means itself."""
         if isinstance(path, Node):
             return path
-        return self._names.get(path) or self.lab.registry.find(path, self.device)
+        return self._names.get(path) or self._find(path)
+
+    def _find(self, path: Path) -> Node:
+        node = self.lab.registry.find(path, self.device)
+        if self._reach:
+            if not any(f"{node.path}.".startswith(f"{part}.") for part in self._reach):
+                raise UnknownName(path if isinstance(path, str) else ".".join(path))
+            if len(self._names) >= MAX_REMEMBERED:
+                self._names.clear()
+            self._names[path] = node
+        return node
 
     def describe(self, path: Path | Node = "") -> Node:
         """The node with all that is known about it; the session's device for an empty path."""

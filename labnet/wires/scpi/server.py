@@ -135,7 +135,11 @@ class ScpiProtocol(OrderedProtocol[Message]):
         if self._channel is None:
             factory = self.factory
             session = factory.host.open_session(
-                "scpi", self.peer, device=factory.device, timeout=factory.common.timeout
+                "scpi",
+                self.peer,
+                device=factory.device,
+                reach=factory.common.reach,
+                timeout=factory.common.timeout,
             )
             self._channel = session.channel()
             if factory.options.control:

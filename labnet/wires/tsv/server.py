@@ -164,7 +164,9 @@ class TsvFactory(Factory):
     def open_session(self, peer: str) -> Session:
         """A session of this listener; raises `UnknownName` when its device has gone."""
         common = self.common
-        return self.host.open_session("tsv", peer, device=common.device, timeout=common.timeout)
+        return self.host.open_session(
+            "tsv", peer, device=common.device, reach=common.reach, timeout=common.timeout
+        )
 
     def shut_down(self, peer: str) -> None:
         """Ends the listener or the lab, as configured; raises `NotAllowed`."""

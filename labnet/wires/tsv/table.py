@@ -104,7 +104,11 @@ class CommandTable:
             node = self._device_at(self._devices.get(first, first))
         for segment in rest:
             node = _exactly(node, segment) if isinstance(node, DeviceNode) else None
-        return node
+        return node if node is not None and self._serves(node) else None
+
+    def _serves(self, node: Node) -> bool:
+        parts = self._devices.values() if self._device is None else (self._device,)
+        return any(f"{node.path}.".startswith(f"{part}.") for part in parts)
 
     def path_to(self, node: Node) -> str:
         """The path by which a session of this listener finds `node`."""
