@@ -7,13 +7,14 @@ with its device, wire and address.
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.trial.unittest import TestCase
 
-from tests.interop.processes import LIMIT, LineChild
+from tests.interop.processes import LIMIT, ChildFailed, LineChild
 
 # The twistd of this very interpreter: a script on the path may be another one's.
 TWISTD = (
@@ -46,6 +47,15 @@ class LabProcess(LineChild):
         self.signal("TERM")
         return await self.end(limit)
 
+    async def leave(self) -> None:
+        """End it if it still runs; fails when it ended badly, or its log has an exception."""
+        if self.code is None:
+            code = await self.stop()
+            if code != -signal.SIGTERM:
+                raise ChildFailed(self.story(f"ended with {code} on TERM"))
+        if any("Traceback" in line or "Unhandled" in line for line in self.lines):
+            raise ChildFailed(self.story("had an exception"))
+
 
 def start_lab(test: TestCase, config: str) -> LabProcess:
     """Start a lab with this configuration; its listeners should have port 0, or ``*`` for ZMQ."""
@@ -53,4 +63,5 @@ def start_lab(test: TestCase, config: str) -> LabProcess:
     file.write_text(config)
     lab = LabProcess()
     lab.start(test, [*TWISTD, "labnet", "--config", str(file)], PYTHONPATH=str(ROOT))
+    test.addCleanup(lab.leave)
     return lab
