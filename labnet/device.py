@@ -321,9 +321,9 @@ class Device:
 
     def _join(self, name: str, member: Member) -> None:
         check_name(name)
-        self.members[name] = member
         if self._joined is not None:
-            self._joined(name, member)
+            self._joined(name, member)  # raises ValueError for what cannot join
+        self.members[name] = member
 
     @property
     def deadline(self) -> Deadline:

@@ -65,19 +65,27 @@ class Node:
 
 
 class ParameterNode(Node):
-    """A parameter in the tree."""
+    """A parameter in the tree; `needs` are the nodes that it must not find locked by others."""
 
-    __slots__ = ("needs", "state")
+    __slots__ = ("_needs", "state")
 
     def __init__(self, name: str, parent: DeviceNode, state: ParameterState) -> None:
         super().__init__(name, parent, state.spec.aliases)
         self.top = parent.top
         self.state = state
-        self.needs: tuple[Node, ...] = (self,)
+        self._needs: tuple[Node, ...] | None = None
 
     @property
     def spec(self) -> ParameterSpec:
         return self.state.spec
+
+    @property
+    def needs(self) -> tuple[Node, ...]:
+        if self._needs is None:
+            assert self.parent is not None
+            touched = (self.parent.find(name.split(".")) for name in self.spec.touches)
+            self._needs = (self, *touched)
+        return self._needs
 
     def replace(self, member: Any) -> None:
         if not isinstance(member, ParameterState):
@@ -203,8 +211,9 @@ class DeviceNode(Node):
             return
         if not isinstance(member, Device):
             raise ValueError(f"{self.path} is a device; nothing else can take its name")
-        for name in self._children.keys() - member.members.keys():
-            raise ValueError(f"{self.path} has {name}; what takes its place must have it too")
+        for name in self._children:
+            if name not in member.members:
+                raise ValueError(f"{self.path} has {name}; what takes its place must have it too")
         before = self.device
         self._take(member)
         before._joined = before._changed = None
@@ -360,7 +369,8 @@ class Registry:
         return node
 
     def _search(self, segments: Sequence[str], base: DeviceNode | None) -> Node:
-        if not 0 < len(segments) <= MAX_SEGMENTS or any(len(segment) > MAX_NAME for segment in segments):
+        too_long = any(len(segment) > MAX_NAME for segment in segments)
+        if too_long or not 0 < len(segments) <= MAX_SEGMENTS:
             raise UnknownName(".".join(segments[:3]))
         if base is None:
             return self._from_root(segments)

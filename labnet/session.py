@@ -334,8 +334,10 @@ class Session:
         Waiting comes before the device's queue, else who waits would block who holds; so the lock
         may be gone again when the call is taken up, and the wait begins anew.
         """
-        if not self.wait_for_locks or not self._locks.count:
+        if not self.wait_for_locks:
             return go()
+        if not self._locks.count:
+            return go().addErrback(self._locked_again, verb, needs, go)
         try:
             blocked = [node for node in needs if self._refused(verb, node) is not None]
         except LabError as error:
