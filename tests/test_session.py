@@ -15,6 +15,7 @@ from labnet.errors import (
     BadArguments,
     Cancelled,
     DeviceFault,
+    Holder,
     LabError,
     Locked,
     NotAllowed,
@@ -583,6 +584,20 @@ class PatientTests(SessionCase):
         self.failureResultOf(written)
         self.ann.unlock()
         self.assertIs(self.value(self.ben, "fast"), False)
+
+    def test_locks_of_the_device_s_own_are_not_waited_for(self) -> None:
+        calls: list[int] = []
+
+        def elsewhere() -> None:
+            calls.append(1)
+            raise Locked(Holder("remote", "eve", "tsv", "far", 1.0))
+
+        self.stage.add_command("elsewhere", elsewhere)
+        self.fails(self.patient.call("elsewhere"), Locked, "remote is locked by eve")
+        self.gives(self.ann.lock(["y"]))
+        self.stage.add_command("x_elsewhere", elsewhere, touches="x")
+        self.fails(self.patient.call("x_elsewhere"), Locked, "remote is locked by eve")
+        self.assertEqual(len(calls), 2)
 
     def test_several_needs(self) -> None:
         self.stage.add_command("both", lambda: "done", touches=("x", "y"))
