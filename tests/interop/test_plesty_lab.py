@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
 
-from tests.interop.peers import PeerProcess, start
+from tests.interop.lab import start_lab
+from tests.interop.peers import PeerProcess, peer, start
 from tests.interop.plesty_case import GRACE, SOON, LabCase
 from tests.interop.processes import ChildFailed
 
@@ -219,3 +221,34 @@ class RequestTests(LabCase):
         await one.ask("request", {"type": "disconnect"})
         reply = await two.ask("request", {"type": "call", "func": "home"})
         self.assertEqual(reply["result"], 0.0)
+
+
+class BenchTests(TestCase):
+    """A REQ socket and a listener for all devices: a request holds the one for the device."""
+
+    timeout = 60
+
+    async def test_requests(self) -> None:
+        peer("plesty-0.6.0")
+        bench = "[serve bench]\nwire = plesty\nlisten = tcp://127.0.0.1:*\ndevices = *\n"
+        devices = "[device stage]\ndriver = simulated.stage\n[device daq]\ndriver = simulated.daq\n"
+        lab = start_lab(self, devices + bench)
+        address = f"tcp://127.0.0.1:{await lab.port('*', 'plesty')}"
+        client = start(self, "plesty-0.6.0", "zmq_req", address)
+        reply = await client.ask("request", {"type": "describe"})
+        self.assertEqual(reply["result"]["fleet"], ["daq", "stage"])
+        for device, inner, result in (
+            ("stage", {"type": "call", "func": "move_abs", "args": [1.5]}, 1.5),
+            ("stage", {"type": "query", "param": "position"}, 1.5),
+            ("daq", {"type": "write", "param": "port0.value", "value": 5}, True),
+            ("daq", {"type": "query", "param": "port0.line2"}, True),
+        ):
+            outer = {"type": "device", "name": device, "request": inner}
+            reply = await client.ask("request", outer)
+            self.assertEqual(reply, {"status": "ok", "result": result})
+        unknown = {"type": "device", "name": "stag", "request": {"type": "describe"}}
+        reply = await client.ask("request", unknown)
+        self.assertEqual((reply["status"], reply["type"]), ("error", "KeyError"))
+        self.assertIn("stage", reply["error"])
+        reply = await client.ask("request", {"type": "query", "param": "position"})
+        self.assertEqual((reply["status"], reply["type"]), ("error", "ValueError"))

@@ -308,3 +308,30 @@ class ShutDownLabTests(ServerCase):
     async def test_shutdown_ends_the_process(self) -> None:
         await self.assertFailure(self.client.ask("send", "shutdown"), PeerError)
         self.assertEqual(await self.lab.end(), 0)
+
+
+class SeveralDevicesTests(TestCase):
+    """The real client and a listener for all devices: commands begin with the device's name."""
+
+    timeout = 60
+
+    async def test_commands(self) -> None:
+        peer("sm-bluesky")
+        config = "[device meter]\ndriver = simulated.powermeter\n"
+        lab = start_lab(self, LAB.replace("device = stage", "devices = *") + config)
+        port = str(await lab.port("*", "tsv"))
+        client = start(self, "sm-bluesky", "sm_bluesky_client", "127.0.0.1", port, "10")
+        for command, answer in (
+            (("stage.move_abs", 1.5), "1.5"),
+            (("get", "stage.position"), "1.5"),
+            (("set", "meter.wavelength", 700), "700.0"),
+            (("meter.unit",), "W"),
+            (("disconnect_hardware", "meter"), ""),
+            (("connect_hardware", "meter"), ""),
+            (("stop", "stage"), ""),
+        ):
+            self.assertEqual(await client.ask("send", *command), answer, command)
+        names = (await client.ask("send", "command_list")).split("\t")
+        self.assertLessEqual({"ping", "stage.home", "meter.zero"}, {*names})
+        failure = await self.assertFailure(client.ask("send", "move_abs", 1), PeerError)
+        self.assertIn("Received unknown command: 'move_abs'", failure.text)
