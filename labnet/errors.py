@@ -97,7 +97,8 @@ class BadArguments(LabError):
 class Holder:
     """Who stands in the way: a lock's owner, as far as others may know.
 
-    `age` and `left` are seconds; `left` is None for a lock without a lease.
+    `age` and `left` are seconds; `left` is None for a lock without a lease. `grace` is how long its
+    owner, whose connection is lost, is still waited for; None for one who is there.
     """
 
     resource: str
@@ -106,9 +107,12 @@ class Holder:
     peer: str
     age: float
     left: float | None = None
+    grace: float | None = None
 
     def __str__(self) -> str:
         left = "" if self.left is None else f", {self.left:.0f} s left"
+        if self.grace is not None:
+            left += f"; its connection is lost, it may come back within {self.grace:.0f} s"
         return f"{self.name} ({self.wire} {self.peer}, for {self.age:.0f} s{left})"
 
 

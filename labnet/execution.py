@@ -272,7 +272,7 @@ class DeviceQueue:
             return DeviceFault(str(error), kind)
         log.warn("{what} failed: {kind}: {error}", what=job.what, kind=kind, error=str(error))
         log.debug("{trace}", trace="".join(Failure(error).getTraceback()))
-        return DeviceFault(str(error), kind)
+        return DeviceFault(fault_text(error), kind)
 
     def _enqueue(self, job: Job, urgent: bool) -> Deferred[Any]:
         if len(self._waiting) >= MAX_WAITING:
@@ -513,6 +513,13 @@ class DeviceQueue:
 def _related(one: Any, other: Any) -> bool:
     """Whether two nodes are the same, or one is above the other."""
     return one is other or one in other.ancestors or other in one.ancestors
+
+
+def fault_text(error: BaseException) -> str:
+    """What an exception says, without the quotes that Python puts around a KeyError's."""
+    if isinstance(error, KeyError) and len(error.args) == 1:
+        return str(error.args[0])
+    return str(error)
 
 
 class Turn:

@@ -244,8 +244,9 @@ class Ledger:
     @staticmethod
     def _holder(who: Hold | Request, now: float) -> errors.Holder:
         owner = who.owner
+        grace = None if owner.entry is None else max(0.0, owner.entry[0] - now)
         return errors.Holder(
-            who.path, owner.name, owner.wire, owner.peer, now - who.since, who.left(now)
+            who.path, owner.name, owner.wire, owner.peer, now - who.since, who.left(now), grace
         )
 
     # News

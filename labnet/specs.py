@@ -44,6 +44,7 @@ class Identity:
 class ParameterSpec:
     """All that is known about a parameter but its value. Only name and kind are fixed for ever.
 
+    `touches` are names beside it that share its fate, so that a lock on one of them shuts it too.
     `alarms` and `warnings` are the major and minor alarm limits, `display` a Python format string,
     `poll` an interval in seconds, `scpi` a header pattern such as ``[SOURce]:VOLTage``.
     """
@@ -60,6 +61,7 @@ class ParameterSpec:
     poll: float | None = None
     help: str = ""
     scpi: str | None = None
+    touches: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     initial: Any = None
 
@@ -203,7 +205,7 @@ def make_spec(name: str, kind: Any, **options: Any) -> ParameterSpec:
     for key in ("limits", "alarms", "warnings"):
         if options.get(key) is not None and not isinstance(options[key], Limits):
             options[key] = Limits(*options[key])
-    for key in ("groups", "aliases"):
+    for key in ("groups", "aliases", "touches"):
         options[key] = as_tuple(options.get(key))
     check_poll(options.get("poll"))
     limits = options.get("limits")

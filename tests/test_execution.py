@@ -183,7 +183,7 @@ class QueueTests(SynchronousTestCase):
             raise KeyError("x")
 
         error = self.failureResultOf(self.run_call(boom), DeviceFault).value
-        self.assertEqual((str(error), error.kind), ("'x'", "KeyError"))
+        self.assertEqual((str(error), error.kind), ("x", "KeyError"))
 
         def leave() -> None:
             raise SystemExit(3)

@@ -843,6 +843,16 @@ class OwnerTests(LocksCase):
         self.assertIsNone(self.locks.owner_by_name("hislip", "exp-1"))
         self.assertFalse(self.locks.back(exp))
 
+    def test_others_are_told_that_the_holder_is_away(self) -> None:
+        exp = self.client("exp-1", named=True)
+        grant = self.locks.take([self.x], exp)
+        self.assertNotIn("lost", str(self.locks.locked(grant.holds[0])))
+        self.locks.lost(exp, 10)
+        self.clock.advance(4)
+        away = self.locks.locked(grant.holds[0])
+        self.assertEqual(away.holder.grace, 6)
+        self.assertIn("its connection is lost, it may come back within 6 s", str(away))
+
     def test_lost_twice_counts_from_the_first(self) -> None:
         exp = self.client("exp-1", named=True)
         self.locks.take([self.x], exp)

@@ -142,7 +142,8 @@ def from_lab_error(error: Exception) -> ScpiError:
         return ScpiError(-203, f"locked by {error.holder.name}")
     for kind, number in ERROR_NUMBERS:
         if isinstance(error, kind):
-            return ScpiError(number, str(error) if number in _DETAILED else "")
+            detailed = number in _DETAILED or kind is UnknownName
+            return ScpiError(number, str(error) if detailed else "")
     return ScpiError(-310)
 
 

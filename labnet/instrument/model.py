@@ -231,7 +231,8 @@ class Instrument:
             query = ReadParameter(member) if state.spec.readable else None
             settable = state.spec.writable and (state.getter is None or state.setter is not None)
             command = SetParameter(member) if settable and not pattern.query_only else None
-            if query is not None and command is not None:
+            kept = "NoConfig" not in state.spec.groups
+            if query is not None and command is not None and kept:
                 self.settings.append((_plain(pattern), member))
         elif isinstance(member, CommandNode):
             if member.spec.result.name != "none" or pattern.query_only:

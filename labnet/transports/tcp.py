@@ -16,13 +16,14 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
+    ILoggingContext,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     ITransport,
 )
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, providedBy
+from zope.interface import directlyProvides, implementer, providedBy
 
 from labnet.endpoints import complete_address
 from labnet.transports.admission import Admission, Network
@@ -102,6 +103,7 @@ class TcpListener:
             patience.cancel()
 
 
+@implementer(ILoggingContext)
 class _Gate:
     """The factory that the port sees: lets connections in and knows those that are open."""
 

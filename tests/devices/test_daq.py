@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labnet.devices.simulated.daq import SPAN, STEP, Daq
-from labnet.errors import NotWritable, OutOfRange, WrongType
+from labnet.errors import Locked, NotWritable, OutOfRange, WrongType
 from labnet.registry import DeviceNode
 from tests.devices.bench import BenchCase
 
@@ -85,6 +85,15 @@ class DaqTests(BenchCase):
         foreign = self.lab.open_session("test", "there")
         self.set(foreign, ("Dev1", "port0", "line0"), True)
         self.assertIs(self.get(self.session, "port0.line0"), True)
+
+    def test_a_locked_line_is_not_set_with_its_port(self) -> None:
+        self.successResultOf(self.session.lock(["port0.line3"]))
+        other = self.client("daq")
+        for name in ("port0.value", "port0.outputs", "port0.line3"):
+            refused = self.failureResultOf(other.set(name, 1), Locked)
+            self.assertEqual(refused.value.holder.resource, "daq.port0.line3")
+        self.set(other, "port0.line2", True)
+        self.set(self.session, "port0.value", 1)
 
     def test_every_member_has_help(self) -> None:
         self.assert_helpful("daq")

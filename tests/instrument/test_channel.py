@@ -180,6 +180,10 @@ class HeaderTests(Case):
         self.assertEqual((self.stage.velocity, self.stage.label), (5, "a;b"))
         self.assertEqual((self.stage.axis[0].gain, self.errors()), (7, []))
 
+    def test_an_unknown_node_is_named(self) -> None:
+        self.ask(b'SYST:LOCK:REQ? "nosuch"')
+        self.assertIn(b"nosuch", self.ask(b"SYST:ERR?"))
+
     def test_reset_moves_nothing(self) -> None:
         self.stage.at = 5.0
         self.ask(b"*RST")

@@ -229,7 +229,7 @@ class Errors(SynchronousTestCase):
         return explain(error, Request(type), None)
 
     def test_rows(self) -> None:
-        self.assertEqual(self.words(DeviceFault("'x'", "KeyError")), ("KeyError", "'x'"))
+        self.assertEqual(self.words(DeviceFault("x", "KeyError")), ("KeyError", "'x'"))
         self.assertEqual(self.words(NotConnected("no")), ("ConnectionError", "no"))
         holder = Holder("stage", "ann", "tsv", "10.0.0.1", 2.0)
         kind, text = self.words(Locked(holder))

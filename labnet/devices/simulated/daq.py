@@ -39,7 +39,7 @@ class Port(Device):
                 help=f"Level of line {number}; only an output can be set",
             )
 
-    @parameter(limits=(0, 255))
+    @parameter(limits=(0, 255), touches=[f"line{number}" for number in range(LINES)])
     def value(self) -> int:
         """All lines as one number, bit n is line n; setting it sets the outputs among them."""
         inputs = int(self._seconds() * 2 / INPUT_PERIOD) & 0xFF
@@ -52,7 +52,9 @@ class Port(Device):
         self._tell_lines(before)
         return int(self.value)
 
-    @parameter(limits=(0, 255), initial=0xFF)
+    @parameter(
+        limits=(0, 255), initial=0xFF, touches=[f"line{number}" for number in range(LINES)]
+    )
     def outputs(self) -> int:
         """Which lines are outputs, bit n is line n; the others are inputs."""
         return self._outputs

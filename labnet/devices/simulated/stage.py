@@ -111,7 +111,7 @@ class Stage(Simulated):
         where = self._rest if self._motion is None else self._motion.at(self._now())[0]
         return round(where, 4)
 
-    @parameter(unit="mm", limits=TRAVEL, display="{:.4f}", scpi="TARGet")
+    @parameter(unit="mm", limits=TRAVEL, display="{:.4f}", scpi="TARGet", groups="NoConfig")
     def target(self) -> float:
         """Where the last move leads; setting it begins a move and does not wait for its end."""
         return self._end

@@ -76,6 +76,11 @@ def _out_of_range(error: errors.OutOfRange, request: Request, served: Served | N
     return "ValueError", str(error)
 
 
+def _told(error: errors.DeviceFault) -> str:
+    text = str(error)
+    return repr(text) if error.kind == "KeyError" else text  # as in `_unknown`
+
+
 ERRORS: Final[Mapping[type[LabError], Row]] = {
     UnknownName: _unknown,
     errors.NotReadable: _as("ValueError"),
@@ -86,7 +91,7 @@ ERRORS: Final[Mapping[type[LabError], Row]] = {
     errors.Locked: _as("ResourceLockedError"),
     errors.TimedOut: lambda error, request, served: ("TimeoutError", "Operation timed out"),
     errors.Cancelled: _as("CancelledError"),
-    errors.DeviceFault: lambda error, request, served: (error.kind, str(error)),
+    errors.DeviceFault: lambda error, request, served: (error.kind, _told(error)),
     errors.NotConnected: _as("ConnectionError"),
     errors.NotAllowed: _as("PermissionError"),
     errors.TooLarge: _as("ValueError"),
