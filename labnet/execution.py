@@ -304,6 +304,8 @@ class DeviceQueue:
     def _room(self, job: Job) -> bool:
         if self._worker is None:
             return True
+        if self.unavailable is not None and self._worker.opening():
+            return False  # what comes of it decides
         return len(self._worker.jobs) < (1 if job.inline else BATCH)
 
     def _begin(self, job: Job) -> None:
@@ -634,6 +636,10 @@ class Worker:
         self._called = False
         self._thread: threading.Thread | None = None
 
+    def opening(self) -> bool:
+        """Whether somebody waits for the device to be opened."""
+        return any(job.verb == "connect" and job.deferred is not None for job in self.jobs)
+
     def add(self, job: Job) -> None:
         """Puts a job into the next batch."""
         self.jobs.append(job)
@@ -680,6 +686,8 @@ class Worker:
             result = job.call()
         except BaseException as error:
             return Raised(error)
+        if isinstance(result, CoroutineType):
+            result.close()
         if isinstance(result, Deferred | CoroutineType):
             return Raised(TypeError(f"{job.what} blocks and so must return its result itself"))
         return result
