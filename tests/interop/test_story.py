@@ -89,6 +89,7 @@ class StoryTests(TestCase):
             await self.send("move_abs", to)
         except PeerError as failure:
             self.assertIn("is locked by night-scan (plesty 127.0.0.1:", failure.text)
+            self.reason = failure.text
             return False
         return True
 
@@ -113,6 +114,7 @@ class StoryTests(TestCase):
             self.assertGreater(refused, 0)
             self.assertGreaterEqual(when - killed, GRACE)
             self.assertLess(when - killed, GRACE + SOON)
+        self.assertIn("its connection is lost, it may come back within", self.reason)
 
     async def test_the_story(self) -> None:
         info = await self.reserve(self.plesty)
