@@ -228,7 +228,8 @@ class Pace:
         if getattr(self._transport, "disconnecting", False):
             _forget_producer(self._transport)  # a closing transport waits for its producer's end
         elif self._pieces is not None:
-            self._send_pieces()
+            if self._due is None:
+                self._send_pieces()
         else:
             self._resume()
 

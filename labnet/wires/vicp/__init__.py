@@ -1,0 +1,1 @@
+"""VICP: the control protocol of LeCroy oscilloscopes."""
