@@ -59,6 +59,13 @@ ROWS: tuple[Wire, ...] = (
         port=5025,
         help="VISA SOCKET sessions, netcat, lxi-tools: SCPI lines",
     ),
+    Wire(
+        name="vicp",
+        server="labnet.wires.vicp.server",
+        client="labnet.wires.vicp.client.VicpClient",
+        port=1861,
+        help="LeCroy oscilloscope programs: VISA INSTR sessions",
+    ),
 )
 WIRES: dict[str, Wire] = {row.name: row for row in ROWS}
 

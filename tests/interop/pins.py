@@ -88,7 +88,19 @@ PEERS: tuple[Peer, ...] = (
     Peer("sm-bluesky", (("click==8.5.1",), ("--no-deps", "sm-bluesky==1.4.0"))),
     plesty("0.6.0"),
     plesty("0.3.6"),
-    Peer("pyvisa-py", (("pyvisa==1.16.2", "pyvisa-py==0.8.1", "numpy==2.4.6"),)),
+    Peer(
+        "pyvisa-py",
+        (
+            (
+                "numpy==2.4.6",
+                "psutil==7.2.2",
+                "pyvicp==1.1.0",
+                "pyvisa==1.16.2",
+                "pyvisa-py==0.8.1",
+                "zeroconf==0.154.0",
+            ),
+        ),
+    ),
 )
 
 TOOLS: tuple[Tool, ...] = (

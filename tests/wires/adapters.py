@@ -25,6 +25,8 @@ from tests.instrument.toy import Supply
 from tests.wires.plesty_toy import SentReplies, Toy
 from tests.wires.toy_motor import ToyMotor
 from tests.wires.vectors import exchanges, records
+from tests.wires.vicp_toy import answers, connections
+from tests.wires.vicp_toy import message as vicp_message
 
 
 class Client(Protocol):
@@ -46,6 +48,7 @@ class Adapter(Protocol):
 
     name: str
     options: dict[str, Any]  # a low bound on the length of a message
+    waits: bool  # a request that meets another's lock waits, and nothing is said
     splits: Sequence[str]  # how the wire's bytes may be cut: whole, bytewise, joined
     half: bytes  # the beginning of a request
     too_long: bytes  # a request over the bound
@@ -115,6 +118,7 @@ class StreamWire:
     """What the stream wires have in common: `listen` on a reactor without sockets."""
 
     name: str
+    waits = False
     splits = ("whole", "bytewise", "joined")
 
     def serve(self, lab: Lab, device: str, **options: Any) -> Callable[[], Client]:
@@ -184,6 +188,41 @@ class Scpi(StreamWire):
         return bool(reply) and not reply.startswith(b"-") and reply != b"0\n"
 
 
+class Vicp(StreamWire):
+    """SCPI messages in blocks; those recorded on a raw socket make up for the few clients."""
+
+    name = "vicp"
+    waits = True
+    options = {"max_message": 100}
+    half = b"\x81\1\1\0\0\0\0\7LEVEL"
+    too_long = vicp_message(b"LEVEL " + b"1" * 200)
+
+    def device(self, clock: Any) -> Device:
+        return Supply()
+
+    def cases(self) -> list[list[bytes]]:
+        recorded = [
+            [bytes.fromhex(r["bytes"]) for r in connection if r["direction"].startswith("c2s")]
+            for connection in connections()
+        ]
+        return recorded + [
+            [vicp_message(bytes.fromhex(piece)) for piece in case["in"]] for case in records("scpi")
+        ]
+
+    def read(self) -> bytes:
+        return vicp_message(b"LEVEL?")
+
+    def write(self, value: float) -> bytes:
+        return vicp_message(b"LEVEL %f;:SYST:ERR?" % value)
+
+    def lock(self, name: str) -> bytes:
+        return vicp_message(b"SYST:LOCK:REQ?")
+
+    def succeeded(self, reply: bytes) -> bool:
+        found = answers(reply)
+        return bool(found) and not found[-1][1].startswith(b"-") and found[-1][1] != b"0\n"
+
+
 class ZmqClient:
     """A client of a ZMQ wire: each piece is a whole message."""
 
@@ -208,6 +247,7 @@ class Plesty:
     """JSON over ZMQ, which cuts messages itself."""
 
     name = "plesty"
+    waits = False
     options = {"max_request": 1024}
     splits = ("whole",)
     half = b'{"type": "wri'
@@ -251,4 +291,5 @@ class Plesty:
         return json.loads(reply)["status"] == "ok"
 
 
-ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (Tsv(), Scpi(), Plesty())}
+_ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Plesty())
+ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}
