@@ -194,7 +194,8 @@ class Parameter(Generic[T]):
         options = dict(self.options)
         kind = self.kind
         if kind is None and self._getter is not None:
-            kind = kind_of(typing.get_type_hints(self._getter).get("return", Any))
+            hints = typing.get_type_hints(self._getter, include_extras=True)
+            kind = kind_of(hints.get("return", Any))
         if self._getter is not None and "help" not in options:
             options["help"] = first_paragraph(self._getter.__doc__)
         if self._getter is not None and self._setter is None:

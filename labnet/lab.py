@@ -295,8 +295,11 @@ class Lab:
         timeout: float | None = None,
     ) -> Session:
         """A client has come. `name` is what it is known by, if by anything; `device` is where its
-        paths begin, `reach` the paths at and below which it finds names (empty: all). Raises `UnknownName` for a device that is not there, `TooLarge` for a name of
-        more than 256 characters."""
+        paths begin, `reach` the paths at and below which it finds names (empty: all).
+
+        Raises `UnknownName` for a device that is not there, `TooLarge` for a name of more than 256
+        characters.
+        """
         check_text(name or "", "a client's name")
         if isinstance(device, str):
             node = self.registry.find(device)
@@ -352,9 +355,23 @@ class Lab:
             node.queue.refuse(session, node, error)
 
     def _lock_changed(self, change: Change) -> None:
+        self._log_change(change)
         if change.hold is not None and self.updates.count:
             node: Any = change.hold.node
             self.updates.publish(node, Update(node.path, "lock", detail=change))
+
+    def _log_change(self, change: Change) -> None:
+        """What an owner did not ask for is told; what it did ask for is a matter of debugging."""
+        owner, hold = change.owner, change.hold
+        waited = change.what == "freed" and owner.away and owner.lost_at
+        tell = log.debug if change.what in ("taken", "freed") and not waited else log.info
+        tell(
+            "{owner} ({wire} {peer}): {what}",
+            owner=owner.name,
+            wire=owner.wire,
+            peer=owner.peer,
+            what=_CHANGES[change.what].format(path=hold and hold.path, by=change.by),
+        )
 
     # The end
 
@@ -375,6 +392,16 @@ class Lab:
                 ended.append(self._close(node, wait))
         self.locks.stop()
         return DeferredList(ended).addCallback(lambda _: None) if ended else succeed(None)
+
+
+_CHANGES = {
+    "taken": "lock on {path} taken",
+    "freed": "lock on {path} freed",
+    "broken": "lock on {path} broken by {by}",
+    "expired": "lease of the lock on {path} has ended",
+    "lost": "connection lost; its locks wait for it",
+    "back": "has come back to its locks",
+}
 
 
 class _Nobody:

@@ -134,6 +134,7 @@ class LockService(Ledger):
             return False
         if owner.away:
             owner.away = False
+            owner.lost_at = 0.0
             self._stop_deadline(owner)
             self._tell("back", owner)
             self._settle()

@@ -274,7 +274,7 @@ def _argument(
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}  # annotations that name what is only there for a type checker
 

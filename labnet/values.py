@@ -187,6 +187,10 @@ class StrKind(Kind):
         return text
 
 
+class RawTextKind(StrKind):
+    """Text that an instrument answers without quotes, such as an identity or ``done``."""
+
+
 class BytesKind(Kind):
     """Bytes; as text one character for each byte (Latin-1), which loses nothing."""
 
@@ -380,6 +384,7 @@ INT = IntKind()
 FLOAT = FloatKind()
 COMPLEX = ComplexKind()
 STR = StrKind()
+RAW_TEXT = RawTextKind()
 BYTES = BytesKind()
 
 _KINDS: dict[Any, Kind] = {
@@ -423,7 +428,7 @@ def _kind_of_generic(origin: Any, args: tuple[Any, ...]) -> Kind:
             kind = kind_of(inner[0]) if len(inner) == 1 else ANY
         return OptionalKind(kind) if len(inner) < len(args) else kind
     if origin is typing.Annotated:
-        return kind_of(args[0])
+        return kind_of(next((arg for arg in args[1:] if isinstance(arg, Kind)), args[0]))
     if origin is np.ndarray:
         return ArrayKind(_dtype_of(args))
     if origin in (list, tuple, Sequence):

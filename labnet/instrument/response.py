@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from labnet.instrument.choices import choices_of
 from labnet.instrument.errors import ScpiError
-from labnet.values import EnumKind, Kind, LabeledArray, OptionalKind, plain
+from labnet.values import EnumKind, Kind, LabeledArray, OptionalKind, RawTextKind, plain
 
 NOT_A_NUMBER = "9.91E37"
 INFINITY = "9.9E37"
@@ -83,6 +83,8 @@ def response(value: Any, kind: Kind, arrays: ArrayFormat = ASCII) -> Pieces:
         kind = kind.inner
     if isinstance(kind, EnumKind):
         return [choices_of(kind).written(value)]
+    if isinstance(kind, RawTextKind) and isinstance(value, str):
+        return [value.encode("latin-1", "replace").replace(b"\n", b" ")]
     value = plain(value)
     kind_of_value = type(value)
     if kind_of_value is float or kind_of_value is int:

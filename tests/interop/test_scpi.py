@@ -139,7 +139,7 @@ class VisaTests(TestCase):
         await self.timed_out("query", "link", "TEST:WAIT? 400 MS")
         self.assertEqual(await self.query("other", 'TEST:ECHO? "meanwhile"'), '"meanwhile"')
         await self.visa.ask("set", "link", "timeout", 10_000)
-        self.assertEqual(await self.visa.ask("read", "link"), "DONE")
+        self.assertEqual(await self.visa.ask("read", "link"), "done")
         self.assertEqual(await self.query("link", 'TEST:ECHO? "next"'), '"next"')
 
     async def test_clear_drops_what_was_not_read(self) -> None:
@@ -172,7 +172,7 @@ class VisaTests(TestCase):
         slow = self.visa.ask("query", "link", "TEST:WAIT? 1 S")
         await other.ask("query", "link", 'TEST:ECHO? "quick"')
         self.assertFalse(slow.called)
-        self.assertEqual(await slow, "DONE")
+        self.assertEqual(await slow, "done")
 
     async def test_stage(self) -> None:
         await self.open("stage", "stage")
@@ -248,7 +248,7 @@ class CommandTests(TestCase):
             b'TEST:ECHO? "a"\nTEST:WAIT? 100 MS\nNO:SUCH\r\nTEST:ECHO? "b"\nSYST:ERR?\n'
         )
         *answers, error = done.text.splitlines()
-        self.assertEqual((done.code, answers), (0, ['"a"', "DONE", '"b"']))
+        self.assertEqual((done.code, answers), (0, ['"a"', "done", '"b"']))
         self.assertRegex(error, '^-113,"Undefined header')
 
     async def test_netcat_gets_a_long_answer_after_its_half_close(self) -> None:

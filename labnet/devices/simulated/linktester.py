@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 import zlib
-from typing import Literal, cast
+from typing import Annotated, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from labnet.device import Identity, command, parameter
 from labnet.devices.simulated.shared import Simulated
 from labnet.errors import DeviceFault, TooLarge
+from labnet.values import RAW_TEXT
 
 #: The longest block that is sent or kept, in bytes.
 LONGEST = 1 << 30
@@ -90,7 +91,7 @@ class LinkTester(Simulated):
         scpi="TEST:WAIT?", long=True, reads=True, timeout=LONGEST_WAIT + 60.0,
         limits={"seconds": (0, LONGEST_WAIT)}, units={"seconds": "s"},
     )  # fmt: skip
-    async def wait(self, seconds: float) -> Literal["done"]:
+    async def wait(self, seconds: float) -> Annotated[str, RAW_TEXT]:
         """Answers `done` after a time; the device is free for others meanwhile."""
         await self._pause(seconds)
         return "done"
