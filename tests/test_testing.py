@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,35 @@ from labnet.testing import (
 )
 from labnet.transports.faults import SEND_BUFFER
 from labnet.wires.tsv.client import TsvClient
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "testing.md"
+
+
+def page_names() -> dict[str, Any]:
+    """What the code on the page about tests has defined; its scripts are run by ``test_docs``."""
+    names: dict[str, Any] = {"__name__": __name__}
+    text = PAGE.read_text(encoding="utf-8")
+    for found in re.finditer(r"(?<!-->\n)^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        line = text.count("\n", 0, found.start(1))
+        exec(compile("\n" * line + found[1], str(PAGE), "exec"), names)
+    return names
+
+
+PAGE_CASES = {
+    f"Page{name}": case
+    for name, case in page_names().items()
+    if isinstance(case, type) and issubclass(case, SynchronousTestCase) and name.endswith("Tests")
+}
+globals().update(PAGE_CASES)
+
+
+class PageTests(SynchronousTestCase):
+    def test_the_page_has_its_cases(self) -> None:
+        self.assertEqual(
+            sorted(PAGE_CASES),
+            ["PageEchoTests", "PageLockTests", "PageLoopbackTests", "PageMeanPowerTests",
+             "PagePowerMeterTests"],
+        )  # fmt: skip
 
 
 class ExampleTests(SynchronousTestCase):
