@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, succe
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from labnet.calls import read_state
 from labnet.deadlines import Clock
 from labnet.device import Device, ParameterState
 from labnet.errors import LabError
@@ -22,7 +23,7 @@ from labnet.lock_queue import check_text
 from labnet.locks import Change, Hold, LockService
 from labnet.logs import Logger
 from labnet.registry import DeviceNode, Node, ParameterNode, Registry
-from labnet.session import Session, read_state
+from labnet.session import Session
 from labnet.updates import Update, Updates
 from labnet.values import Reading
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.python.failure import Failure
 
-from labnet.device import ParameterState, check_writable, read
+from labnet.calls import call_state, read_state, write_state
+from labnet.device import check_writable
 from labnet.errors import (
     Holder,
     LabError,
@@ -32,7 +31,7 @@ from labnet.lock_queue import MAX_SECONDS
 from labnet.locks import Grant, Hold, Mode, Owner
 from labnet.registry import MAX_REMEMBERED, CommandNode, DeviceNode, Node, ParameterNode
 from labnet.updates import Listener, Subscription
-from labnet.values import Reading, frozen
+from labnet.values import Reading
 
 if TYPE_CHECKING:
     from labnet.execution import DeviceQueue
@@ -584,39 +583,3 @@ def kind_name(node: Node) -> str:
     if isinstance(node, ParameterNode):
         return "parameter"
     return "command" if isinstance(node, CommandNode) else "device"
-
-
-def read_state(state: ParameterState) -> Any:
-    """A reading of a parameter, new if it has a getter (then perhaps a Deferred of it)."""
-    value = read(state)
-    if state.getter is None:
-        return state.reading
-    if isinstance(value, CoroutineType):
-        value = Deferred.fromCoroutine(value)
-    if isinstance(value, Deferred):
-        return value.addCallback(lambda result: state.store(state.result(result)))
-    return state.store(state.result(value))
-
-
-def write_state(state: ParameterState, value: Any) -> Any:
-    """Gives a parameter a checked value; a reading or a Deferred of it."""
-    if state.setter is None:
-        return state.store(value)
-    taken = state.setter(value)
-    if isinstance(taken, CoroutineType):
-        taken = Deferred.fromCoroutine(taken)
-    if isinstance(taken, Deferred):
-        return taken.addCallback(lambda result: _taken(state, value, result))
-    return _taken(state, value, taken)
-
-
-def _taken(state: ParameterState, value: Any, result: Any) -> Reading:
-    return state.store(value if result is None else state.result(result))
-
-
-def call_state(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Calls a command; arrays in its result may be shared and so are read-only."""
-    result = function(*args, **kwargs)
-    return frozen(result) if isinstance(result, np.ndarray) else result

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 
+from labnet.calls import call_state, read_state, write_state
 from labnet.instrument.arguments import Target, is_limit, take, take_all
 from labnet.instrument.data import Datum, Message
 from labnet.instrument.errors import ScpiError
@@ -27,7 +28,6 @@ from labnet.instrument.header import (
 from labnet.instrument.parser import Unit, parse
 from labnet.instrument.response import Pieces, response
 from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
-from labnet.session import call_state, read_state, write_state
 from labnet.values import Reading
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ class Instrument:
         members = [part for part in node.walk() if not isinstance(part, DeviceNode)]
         self._size = len(members)
         for member in members:
-            if _header(member):
-                self._declare(member, self._pattern(member), Rank.DECLARED)
+            for pattern in self._patterns(member):
+                self._declare(member, pattern, Rank.DECLARED)
         standard(self)
         for member in members:
             if _header(member) is None:
@@ -214,12 +214,13 @@ class Instrument:
             names.append(above.name)
         return names[::-1]
 
-    def _pattern(self, member: Node) -> Pattern:
+    def _patterns(self, member: Node) -> list[Pattern]:
+        """The headers that the author gave: none, one, or several separated by commas."""
         numbers = [derived(name)[1] for name in self._segments(member)[:-1]]
-        text = _header(member)
-        assert text is not None
+        own = [number for number in numbers if number is not None]
+        texts = (_header(member) or "").replace(" ", "").split(",")
         try:
-            return read_pattern(text, [number for number in numbers if number is not None])
+            return [read_pattern(text, own) for text in texts if text]
         except HeaderError as error:
             raise HeaderError(f"{member.path}: {error}") from None
 
@@ -232,7 +233,8 @@ class Instrument:
             settable = state.spec.writable and (state.getter is None or state.setter is not None)
             command = SetParameter(member) if settable and not pattern.query_only else None
             kept = "NoConfig" not in state.spec.groups
-            if query is not None and command is not None and kept:
+            known = bool(self.settings) and self.settings[-1][1] is member
+            if query is not None and command is not None and kept and not known:
                 self.settings.append((_plain(pattern), member))
         elif isinstance(member, CommandNode):
             if member.spec.result.name != "none" or pattern.query_only:

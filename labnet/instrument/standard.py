@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from labnet.calls import call_state, read_state, write_state
 from labnet.errors import Locked
 from labnet.instrument.arguments import Target, take_all
 from labnet.instrument.data import Datum, Number, Text, Word
@@ -22,7 +23,6 @@ from labnet.instrument.model import Action, CallCommand, Instrument, Outcome, Wa
 from labnet.instrument.response import ArrayFormat, Pieces, block, quoted, response
 from labnet.instrument.status import RegisterGroup
 from labnet.registry import CommandNode, DeviceNode, Node
-from labnet.session import call_state, read_state, write_state
 from labnet.values import FLOAT, INT, Limits
 
 if TYPE_CHECKING:
