@@ -46,7 +46,8 @@ class ParameterSpec:
 
     `touches` are names beside it that share its fate, so that a lock on one of them shuts it too.
     `alarms` and `warnings` are the major and minor alarm limits, `display` a Python format string,
-    `poll` an interval in seconds, `scpi` a header pattern such as ``[SOURce]:VOLTage``.
+    `poll` an interval in seconds, `scpi` a header pattern such as ``[SOURce]:VOLTage``, or several
+    separated by commas.
     """
 
     name: str

@@ -34,6 +34,7 @@ ROWS: tuple[Driver, ...] = (
     _simulated("camera", "Camera", "a camera, 512 x 512 pixels, that sees a spot"),
     _simulated("spectrometer", "Spectrometer", "a spectrometer of 2048 pixels"),
     _simulated("dmm", "Dmm", "a multimeter"),
+    _simulated("scope", "Scope", "a LeCroy-like oscilloscope, four channels"),
     _simulated("linktester", "LinkTester", "tries a link: blocks, waits, service requests"),
 )
 DRIVERS: dict[str, Driver] = {row.name: row for row in ROWS}

@@ -101,6 +101,7 @@ PEERS: tuple[Peer, ...] = (
             ),
         ),
     ),
+    Peer("lecroyparser", (("numpy==2.4.6", "lecroyparser==1.4.2"),)),
 )
 
 TOOLS: tuple[Tool, ...] = (
