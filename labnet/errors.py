@@ -10,11 +10,34 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import IntEnum
 from itertools import islice
 
 
+class VisaStatus(IntEnum):
+    """The completion codes of VPP-4.3 (the VISA library) that errors of clients carry."""
+
+    RSRC_LOCKED = -1073807345
+    RSRC_NFOUND = -1073807343
+    TMO = -1073807339
+    INV_ACCESS_KEY = -1073807327
+    ABORT = -1073807312
+    ALLOC = -1073807300
+    IO = -1073807298
+    NSUP_OPER = -1073807257
+    INV_PARAMETER = -1073807240
+    SESN_NLOCKED = -1073807204
+    CONN_LOST = -1073807194
+    NPERMISSION = -1073807192
+
+
 class LabError(Exception):
-    """Anything that a lab refuses or fails to do; ``str(error)`` is a sentence for the user."""
+    """Anything that a lab refuses or fails to do; ``str(error)`` is a sentence for the user.
+
+    `visa_status` is the code by which a VISA program would know it, where there is one.
+    """
+
+    visa_status: int | None = None
 
 
 class UnknownName(LabError):
@@ -22,6 +45,8 @@ class UnknownName(LabError):
 
     Attributes: `name` as the client wrote it; `near`, the existing names most like it.
     """
+
+    visa_status = VisaStatus.RSRC_NFOUND
 
     def __init__(self, name: str, known: Iterable[str] = (), what: str = "name") -> None:
         self.name = name
@@ -33,6 +58,8 @@ class UnknownName(LabError):
 class NotReadable(LabError):
     """The parameter can only be written, or the node has no value."""
 
+    visa_status = VisaStatus.NSUP_OPER
+
     def __init__(self, what: str, why: str = "can only be written") -> None:
         self.what = what
         super().__init__(f"{what} {why}")
@@ -40,6 +67,8 @@ class NotReadable(LabError):
 
 class NotWritable(LabError):
     """The parameter can only be read, or the node has no value."""
+
+    visa_status = VisaStatus.NSUP_OPER
 
     def __init__(self, what: str, why: str = "can only be read") -> None:
         self.what = what
@@ -51,6 +80,8 @@ class WrongType(LabError):
 
     Attributes: `what` names the parameter or argument, `value` is what came, `kind` what it takes.
     """
+
+    visa_status = VisaStatus.INV_PARAMETER
 
     def __init__(self, what: str, value: object, kind: str) -> None:
         self.what = what
@@ -64,6 +95,8 @@ class OutOfRange(LabError):
 
     Attributes: `what`, `value`, and either `low` and `high` (None: no limit) or `choices`.
     """
+
+    visa_status = VisaStatus.INV_PARAMETER
 
     def __init__(
         self,
@@ -92,6 +125,8 @@ class OutOfRange(LabError):
 class BadArguments(LabError):
     """Too few, too many or unknown arguments of a command."""
 
+    visa_status = VisaStatus.INV_PARAMETER
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -119,6 +154,8 @@ class Holder:
 class Locked(LabError):
     """Another owner's lock stands in the way; `holder` says whose."""
 
+    visa_status = VisaStatus.RSRC_LOCKED
+
     def __init__(self, holder: Holder, wanted: str = "") -> None:
         self.holder = holder
         what = wanted or holder.resource
@@ -128,6 +165,8 @@ class Locked(LabError):
 
 class TimedOut(LabError):
     """The deadline of a call, or of a wait for a lock, has passed."""
+
+    visa_status = VisaStatus.TMO
 
     def __init__(self, what: str, seconds: float | None = None) -> None:
         self.what = what
@@ -139,6 +178,8 @@ class TimedOut(LabError):
 class Cancelled(LabError):
     """The caller has gone or has cancelled; only a device in the middle of a call sees this."""
 
+    visa_status = VisaStatus.ABORT
+
 
 class DeviceFault(LabError):
     """The device itself failed; `kind` is the bare class name of its own exception.
@@ -146,6 +187,8 @@ class DeviceFault(LabError):
     `number` is the error number that a SCPI instrument would put into its queue (SCPI-1999 volume 2
     section 21.8, or a positive one of its own); None leaves it to the wire.
     """
+
+    visa_status = VisaStatus.IO
 
     def __init__(self, text: str, kind: str = "DeviceFault", number: int | None = None) -> None:
         self.kind = kind
@@ -156,13 +199,19 @@ class DeviceFault(LabError):
 class NotConnected(LabError):
     """The device is known but not connected; the text says why."""
 
+    visa_status = VisaStatus.CONN_LOST
+
 
 class NotAllowed(LabError):
     """The policy of the lab or of the listener forbids it."""
 
+    visa_status = VisaStatus.NPERMISSION
+
 
 class TooLarge(LabError):
     """A message, value or request exceeds its bound; the text names the bound."""
+
+    visa_status = VisaStatus.ALLOC
 
 
 def shorten(text: str, limit: int = 80) -> str:

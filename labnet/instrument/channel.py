@@ -134,11 +134,15 @@ class MessageChannel:
         return self._asked > 0
 
     def write(
-        self, data: bytes, end: bool = True, timeout: float | None = None
+        self,
+        data: bytes,
+        end: bool = True,
+        timeout: float | None = None,
+        terminator: bytes = b"",
     ) -> Deferred[None]:
         """Takes bytes of a program message; `end` says that the last one ends it.
 
-        Fires when the message has been carried out, at once for one that END has not ended. Fails
+        `terminator` is put at the end of its response. Fires when the message has been carried out, at once for one that END has not ended. Fails
         with `TooLarge`; what else goes wrong is in the error queue.
         """
         if len(self._input) + len(data) > MAX_INPUT:
@@ -157,7 +161,7 @@ class MessageChannel:
             return fail(TooLarge(f"{MAX_WAITING} messages wait already"))
         self._interrupt()
         self._asked += 1
-        done = self.execute(message, timeout)
+        done = self.execute(message, timeout, terminator)
         return done.addBoth(self._answered, self._generation)
 
     def _interrupt(self) -> None:
