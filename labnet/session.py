@@ -471,6 +471,12 @@ class Session:
         if self._owner is not None:
             self._locks.free(self._owner, [hold.node for hold in holds])
 
+    def release_one(self, path: Path | Node) -> Hold | None:
+        """Frees one lock of this owner on a node, of two the exclusive one; None if it has none."""
+        if self._owner is None:
+            return None
+        return self._locks.release(self._owner, self.resolve(path))
+
     def renew(self, lease: float | None = None) -> None:
         """Begins the leases anew; `lease` in seconds gives them another length."""
         if self._owner is not None:
