@@ -57,7 +57,8 @@ class ServeOptions:
     """What all wires share of a ``[serve NAME]`` section; times in seconds.
 
     `device` is the path of the one device, or `devices` maps the wire's names to paths (all devices
-    of the lab for ``*``). `allow` are the networks whose peers may connect, empty for all.
+    of the lab for ``*``). `allow` are the networks whose peers may connect, empty for all; `drain`
+    is how long a listener that stops may wait for what is under way.
     """
 
     name: str = ""
@@ -67,6 +68,7 @@ class ServeOptions:
     timeout: float = 10.0
     max_connections: int = 1000
     allow_shutdown: Literal["no", "listener", "lab"] = "no"
+    drain: float = 5.0
 
     @property
     def reach(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -111,7 +112,8 @@ class ListenerService(Service):
             return
         stopping = Deferred.fromCoroutine(listener.stop())
         try:
-            await stopping.addTimeout(self._drain, self._host().reactor)
+            # It ends by itself within `drain`; the rest is for one that does not.
+            await stopping.addTimeout(self._drain + 1.0, self._host().reactor)
         except TimeoutError:
             self.log.warn(
                 "{name} has not stopped within {drain} s", name=self._title(), drain=self._drain
@@ -229,7 +231,7 @@ class LabService(MultiService):
             self._host,
             serve.wire,
             serve.listen,
-            common_options(serve),
+            replace(common_options(serve), drain=self.config.lab.drain),
             serve.options,
             section=serve.section,
             drain=self.config.lab.drain,
@@ -303,12 +305,16 @@ class LabService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        lab = self.lab
+        begun = 0.0 if lab is None else lab.clock.seconds()
         if self.running:
             await super().stopService()
         lab, self.lab = self.lab, None
         if lab is None:
             return
+        # Calls in progress have had their time while the listeners stopped.
         drain = self.config.lab.drain
+        drain = max(min(1.0, drain), drain - (lab.clock.seconds() - begun))
         try:
             await lab.stop(drain).addTimeout(drain + 1.0, lab.reactor)
         except TimeoutError:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet import logs
 from labnet.logs import Logger, WireLog, device_logger, preview, set_levels
+from labnet.wires.plesty.server import Options
+from tests.wires.plesty_toy import ToyServer
 
 
 class LogTestCase(SynchronousTestCase):
@@ -24,6 +27,39 @@ class LogTestCase(SynchronousTestCase):
         shown = [(event["log_level"].name, formatEvent(event)) for event in self.events]
         self.events.clear()
         return shown
+
+
+class MessageTests(LogTestCase):
+    """What each wire shows of its clients."""
+
+    def test_plesty(self) -> None:
+        set_levels("info", {"plesty": "debug"})
+        server = ToyServer(Clock(), Options(token="s3cret"), device=None, devices={"t": "toy"})
+        server.factory.send = server.factory._send_shown
+        peer = server.peer("scan")
+        server.tell(peer, b'{"type": "exec"}')
+        server.lose(peer)
+        refusal = (
+            '{"status": "error", "error": "bad or missing token", "type": "PermissionError"}'
+        )
+        self.assertEqual(
+            self.said(),
+            [
+                ("info", "plesty: 127.0.0.1:40001 connected"),
+                ("debug", 'plesty: 127.0.0.1:40001 <- {"type": "exec"}'),
+                ("warn", "plesty: 127.0.0.1:40001 refused: bad or missing token"),
+                ("debug", f"plesty: 127.0.0.1:40001 -> {refusal}"),
+                ("debug", "plesty: 127.0.0.1:40001 gone"),
+            ],
+        )
+
+    def test_plesty_says_little_by_default(self) -> None:
+        server = ToyServer(Clock())
+        server.tell(server.peer("scan"), b'{"type": "describe"}')
+        server.tell(server.peer("scan"), b"}{")
+        self.assertEqual(
+            [level for level, said in self.said() if "plesty:" in said], ["info", "warn"]
+        )
 
 
 class LevelTests(LogTestCase):

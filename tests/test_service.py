@@ -240,7 +240,7 @@ class TreeTests(SynchronousTestCase):
         service = self.started()
         self.listeners["one"].ended.callback(None)
         stopped = service.stopService()
-        self.clock.advance(2.9)
+        self.clock.advance(3.9)
         self.assertNoResult(stopped)
         self.clock.advance(0.2)
         self.successResultOf(stopped)

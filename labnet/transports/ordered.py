@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
     ITransport,
@@ -23,7 +24,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from labnet.logs import Logger
-from labnet.transports.prompt import MESSAGES_A_TURN, Pace, close_now, read_now, write_now
+from labnet.transports.prompt import (
+    MESSAGES_A_TURN,
+    Pace,
+    close_now,
+    read_now,
+    was_reset,
+    write_now,
+)
 
 STREAM_FROM = 256 * 1024
 """Replies of so many bytes are sent piece by piece, as the client takes them."""
@@ -32,6 +40,9 @@ PIECE = 128 * 1024
 
 REPLIES_A_TURN = 1024 * 1024
 """Bytes of replies that are gathered before they are written."""
+
+LAST_WORDS = 10.0
+"""Seconds after the end of a client's stream in which what it has asked may still be begun."""
 
 M = TypeVar("M")
 Answer = bytes | Deferred[bytes]
@@ -42,7 +53,9 @@ class OrderedProtocol(Protocol, Generic[M]):
     """One client. Subclasses say how its bytes become messages, and what a message asks for.
 
     Most connections of some wires live for one request, so that what costs is put off until it is
-    needed. A client that half-closes still gets its answers; then the connection is closed.
+    needed. A client that half-closes still gets its answers; then the connection is closed. As one
+    that has gone looks the same at first, what it asked must begin soon, and is forgotten once a
+    reply was refused.
     """
 
     _log = Logger()
@@ -53,6 +66,7 @@ class OrderedProtocol(Protocol, Generic[M]):
     _streaming = False
     _last = False  # nothing more is received, or nothing more is carried out
     _closed = False
+    _last_words: IDelayedCall | None = None
 
     def __init__(self, clock: IReactorTime, peer: IAddress | None) -> None:
         self._clock = clock
@@ -86,6 +100,11 @@ class OrderedProtocol(Protocol, Generic[M]):
         """Nothing more is carried out; the connection closes when what is ready has been sent."""
         self._last = True
         self._messages.clear()
+
+    def wind_up(self) -> None:
+        """The listener stops: what is being carried out is answered, then the connection closes."""
+        self.finish()
+        self._send()
 
     def forget(self) -> None:
         """Drops the messages that wait, and the rest of a long reply."""
@@ -125,6 +144,8 @@ class OrderedProtocol(Protocol, Generic[M]):
     def _handle(self, budget: int) -> bool:
         """Carries out at most `budget` messages; whether some are left that need not wait."""
         messages, replies = self._messages, self._replies
+        if self._last and messages and self.transport is not None and was_reset(self.transport):
+            messages.clear()
         begin = self.begin
         room = REPLIES_A_TURN
         while messages and budget and room > 0 and not self._busy:
@@ -148,6 +169,8 @@ class OrderedProtocol(Protocol, Generic[M]):
         if self._closed:
             return
         self._replies.append(reply)
+        if self._last:
+            self._send()  # shows whether the client is still there
         self._paced().release()  # carries out what waited, and sends this reply with the others
         self._send()
 
@@ -202,6 +225,12 @@ class OrderedProtocol(Protocol, Generic[M]):
                 close_now(self.transport)
         else:
             self._send()
+            if self._messages and not self._closed:
+                self._last_words = self._clock.callLater(LAST_WORDS, self._too_late)
+
+    def _too_late(self) -> None:
+        self._last_words = None
+        self.wind_up()
 
     def writeConnectionLost(self) -> None:
         """We never half-close."""
@@ -218,6 +247,9 @@ class OrderedProtocol(Protocol, Generic[M]):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closed = self._last = True
         self._messages.clear()
+        if self._last_words is not None:
+            self._last_words.cancel()
+            self._last_words = None
         if self._pace is not None:
             self._pace.stop()
         self.ended()

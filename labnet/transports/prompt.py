@@ -8,6 +8,7 @@ while the peer does not take its answers.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -105,6 +106,18 @@ def close_now(transport: ITransport) -> None:
             plain.connectionLost(_DONE)
             return
     transport.loseConnection()
+
+
+def was_reset(transport: ITransport) -> bool:
+    """Whether the peer of a TCP transport has refused what was sent to it.
+
+    For a protocol that has heard the end of the stream: the reactor, which reads no more, would
+    notice only with the next write.
+    """
+    if not _plain_tcp[type(transport)]:
+        return False
+    plain = cast(tcp.Connection, transport)
+    return bool(plain.connected and plain.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
 
 @implementer(IPushProducer)

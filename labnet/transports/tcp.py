@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -29,8 +29,8 @@ from labnet.endpoints import complete_address
 from labnet.transports.admission import Admission, Network
 from labnet.transports.listening import CannotListen, why_not
 
-DRAIN = 2.0
-"""Seconds that a closing listener gives its connections to send what is written."""
+DRAIN = 5.0
+"""Seconds that a closing listener gives its connections to answer what is under way."""
 
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds of silence, seconds between probes, probes: a vanished host is found in a minute."""
@@ -90,7 +90,11 @@ class TcpListener:
         return len(self._gate.live)
 
     async def stop(self) -> None:
-        """Close the port; return when the last connection has ended, at most `drain` s later."""
+        """Close the port; return when the last connection has ended, at most `drain` s later.
+
+        Protocols with a method `wind_up` are told to answer what is under way and to close; the
+        others are closed once what is written has been sent.
+        """
         await maybeDeferred(self.port.stopListening)
         if not self._gate.live:
             return
@@ -98,9 +102,14 @@ class TcpListener:
         for connection in list(self._gate.live):
             connection.close()
         patience = self._clock.callLater(self._drain, self._gate.abort_all)
-        await gone
-        if patience.active():
-            patience.cancel()
+        try:
+            await gone
+        except CancelledError:
+            self._gate.abort_all()
+            raise
+        finally:
+            if patience.active():
+                patience.cancel()
 
 
 @implementer(ILoggingContext)
@@ -176,7 +185,11 @@ class _Connection:
             self._gate.ended(self)
 
     def close(self) -> None:
-        """Close after what is written; a registered producer must not put that off."""
+        """Close after what is under way or written; a registered producer must not put that off."""
+        wind_up = getattr(self._protocol, "wind_up", None)
+        if wind_up is not None:
+            wind_up()
+            return
         try:
             self.transport.unregisterProducer()
         except RuntimeError:

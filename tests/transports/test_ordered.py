@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.transports.ordered import STREAM_FROM, OrderedProtocol, first_time
+from labnet.transports.ordered import LAST_WORDS, STREAM_FROM, OrderedProtocol, first_time
 
 
 class Letters(OrderedProtocol[int]):
@@ -114,6 +114,42 @@ class OrderedTests(SynchronousTestCase):
         self.letters.waits[0].callback(b"w")
         self.assertEqual(self.taken(), b"")
         self.assertEqual(self.letters.begun, b"W")
+
+    def test_what_is_under_way_is_answered_at_the_end(self) -> None:
+        self.letters.dataReceived(b"aWb")
+        self.letters.wind_up()
+        self.assertTrue(self.transport.connected)
+        self.letters.dataReceived(b"c")
+        self.letters.waits[0].callback(b"w")
+        self.assertEqual(self.taken(), b"aw")
+        self.assertFalse(self.transport.connected)
+        self.assertEqual(self.letters.begun, b"aW")
+
+    def test_an_idle_connection_ends_at_once(self) -> None:
+        self.letters.dataReceived(b"a")
+        self.letters.wind_up()
+        self.assertFalse(self.transport.connected)
+
+    def test_after_the_stream_all_is_answered(self) -> None:
+        self.letters.dataReceived(b"WaWb")
+        self.letters.readConnectionLost()
+        self.clock.advance(LAST_WORDS - 0.1)
+        self.letters.waits[0].callback(b"1")
+        self.letters.waits[1].callback(b"2")
+        self.assertEqual(self.taken(), b"1a2b")
+        self.assertFalse(self.transport.connected)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_does_not_begin_in_time_is_forgotten(self) -> None:
+        self.letters.dataReceived(b"WWW")
+        self.letters.readConnectionLost()
+        self.letters.waits[0].callback(b"1")
+        self.clock.advance(LAST_WORDS + 0.1)
+        self.assertTrue(self.transport.connected)
+        self.letters.waits[1].callback(b"2")
+        self.assertEqual(self.taken(), b"12")
+        self.assertFalse(self.transport.connected)
+        self.assertEqual(self.letters.begun, b"WW")
 
     def test_first_time(self) -> None:
         seen: set[str] = set()

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -160,6 +160,24 @@ class GateTests(SynchronousTestCase):
         self.assertNoResult(done)
         protocol.connectionLost(Failure(connectionDone.value))
         self.successResultOf(done)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_stop_lets_a_protocol_end_by_itself(self) -> None:
+        class Busy(Protocol):
+            wound_up = False
+
+            def wind_up(self) -> None:
+                self.wound_up = True
+
+        clock = Clock()
+        listener, reactor = listened("tcp:1", Factory.forProtocol(Busy), drain=2.0, clock=clock)
+        protocol, transport = self.connect(reactor)
+        done = Deferred.fromCoroutine(listener.stop())
+        self.assertTrue(protocol.wound_up)
+        self.assertFalse(transport.disconnecting)
+        done.addErrback(lambda failure: failure.trap(CancelledError))
+        done.cancel()
+        self.assertTrue(transport.disconnected)
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_stop_without_connections(self) -> None:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from labnet.device import Device, command, parameter
-from labnet.errors import LabError, Locked, NotConnected, TimedOut, UnknownName
+from labnet.errors import DeviceFault, LabError, Locked, NotConnected, TimedOut, UnknownName
 from labnet.lab import Lab, ServeOptions
 from labnet.transports.listening import CannotListen
 from labnet.transports.zmq import DealerConnection
@@ -63,7 +63,7 @@ class SocketCase(TestCase):
         self.device = Bench()
         self.lab.attach("bench", self.device)
         self.addCleanup(self.lab.stop)
-        self.listener = await self.serve(device="bench")
+        self.listener = await self.serve(device="bench", drain=0.5)
 
     async def serve(self, options: Options | None = None, **common: Any) -> PlestyListener:
         listener = await listen(
@@ -267,6 +267,18 @@ class Trouble(SocketCase):
             plain.sendall(b"GET / HTTP/1.0\r\n\r\n" * 100)
         client = await self.client().connect()
         self.assertEqual(await client.query("level"), 1.0)
+
+    async def test_stop_answers_what_is_under_way(self) -> None:
+        client = await self.client(resources=["laser"], client_id="exp").connect()
+        waiting = client.wait()
+        await self.device.called if not self.device.waiting else None
+        other = await self.client().connect()
+        stopped = Deferred.fromCoroutine(self.listener.stop())
+        with self.assertRaisesRegex(DeviceFault, "shutting down"):
+            await other.query("level")
+        self.device.waiting[0].callback(7.0)
+        self.assertEqual(await waiting, 7.0)
+        await stopped
 
     async def test_stop_ends_everything(self) -> None:
         client = await self.client(resources=["laser"], client_id="exp", timeout=0.3).connect()

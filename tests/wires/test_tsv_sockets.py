@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from labnet.device import Device, command, parameter
@@ -213,6 +214,32 @@ class RawTests(SocketTestCase):
         self.stage.moves[0].callback("there")
         self.assertEqual(await first.has(8), b"1\tthere\n")
         self.assertEqual(len(self.stage.moves), 1)
+
+    async def test_a_client_that_has_closed_is_forgotten_with_its_first_reply(self) -> None:
+        client = await self.raw()
+        begun = self.stage.when_begun()
+        self.write(client, b"move\n" * 9)
+        await begun
+        client.transport.loseConnection()  # type: ignore[union-attr]
+        await client.lost
+        for _ in range(3):
+            await deferLater(reactor, 0.05)
+            for move in self.stage.moves:
+                if not move.called:
+                    move.callback("there")
+        # The second has begun before the refusal of the first reply was there, no more of them.
+        self.assertLessEqual(len(self.stage.moves), 2)
+
+    async def test_stop_answers_what_is_under_way(self) -> None:
+        client = await self.raw()
+        begun = self.stage.when_begun()
+        self.write(client, b"move\nping\n")
+        await begun
+        stopped = Deferred.fromCoroutine(self.listener.stop())
+        await deferLater(reactor, 0.05)
+        self.stage.moves[0].callback("there")
+        self.assertEqual(await client.lost, b"1\tthere\n")
+        await stopped
 
     async def test_thousands_of_lines(self) -> None:
         client = await self.raw()

@@ -16,6 +16,7 @@ from labnet.errors import (
     LabError,
     Locked,
     NotAllowed,
+    NotConnected,
     NotReadable,
     TimedOut,
     TooLarge,
@@ -103,6 +104,7 @@ class PlestyProtocol:
         try:
             request = self.parse(body)
         except BadRequest as error:
+            self._refused(error.text)
             self.send(failure(error.kind, error.text, error.tail))
             return
         served = self.factory.single
@@ -112,6 +114,10 @@ class PlestyProtocol:
             self._to_bench(request)
         else:
             self._refuse(self.factory.device_gone(), request, None)
+
+    def _refused(self, reason: str) -> None:
+        if self.peer is not None:
+            self.factory.wire_log.refused(self.peer.address, reason)
 
     def send(self, body: bytes) -> None:
         """One reply, in an envelope where the request had one."""
@@ -129,6 +135,8 @@ class PlestyProtocol:
                 raise TimedOut(request.name, timeout)
             if request.resources and request.type != "connect":
                 self._assert_held(request)
+            if self.factory.closing and request.type in DEVICE_TYPES:
+                raise NotConnected("the server is shutting down")
             if self.waiting >= MAX_OUTSTANDING and request.type in DEVICE_TYPES:
                 raise TooLarge(f"{MAX_OUTSTANDING} requests of this client wait already")
             handler(self, request, served)
@@ -210,11 +218,13 @@ class PlestyProtocol:
             if peer is self.peer:
                 self.waiting -= 1
                 self._answer(request, convert(result))
+                self.factory.answered()
 
         def failed(reason: Failure) -> None:
             if peer is self.peer:
                 self.waiting -= 1
                 self._failed(reason, request, served)
+                self.factory.answered()
 
         deferred.addCallbacks(answered, failed)
         deferred.addErrback(self.factory.log_failure)
@@ -283,6 +293,7 @@ class PlestyProtocol:
         """The connection is gone; whether the client may come back for its locks."""
         self.peer = None
         self.waiting = 0
+        self.factory.answered()
         if self.named and self.session.holdings():
             self.session.lost()
             return not self.session.owner.gone
@@ -300,10 +311,9 @@ class PlestyProtocol:
 
     def back(self, peer: Peer) -> None:
         """The client is there again, under its identity."""
-        if self.peer is not None:
-            self.lost()
+        gone = self.peer is not None and not self.lost()
         self.peer = peer
-        if self.session.owner.gone:
+        if gone or self.session.owner.gone:
             self.begin(peer)
         else:
             self.session.back()
@@ -362,6 +372,7 @@ class PlestyProtocol:
                 given.encode("utf-8", "replace"), wanted.encode()
             )
             if not fits:
+                self._refused("bad or missing token")
                 raise NotAllowed("bad or missing token")
 
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from labnet import errors
 from labnet.errors import LabError, UnknownName, shorten
 from labnet.lab import Host, ServeOptions
+from labnet.logs import WireLog
 from labnet.registry import DeviceNode, Node
 from labnet.session import Session
 from labnet.transports.zmq import Parts, Peer, RouterPort, ZmqServerProtocol
@@ -142,6 +144,10 @@ class PlestyFactory(ZmqServerProtocol):
         self._clients: dict[bytes, PlestyProtocol] = {}
         self._away: dict[bytes, IDelayedCall] = {}
         self._served: dict[str, Served] = {}
+        #: Whether the listener stops: no device is asked any more.
+        self.closing = False
+        self._quiet: Deferred[None] | None = None
+        self.wire_log = WireLog("plesty")
         if common.device is not None:
             self.single = self._serve_single(common.device)
         self.stop_watching = host.watch(self._devices_changed, self._devices_changed)
@@ -236,7 +242,11 @@ class PlestyFactory(ZmqServerProtocol):
     def makeConnection(self, port: RouterPort) -> None:
         """The port is open."""
         super().makeConnection(port)
-        self.send = port.reply
+        self.send = self._send_shown if self.wire_log.debug_on else port.reply
+
+    def _send_shown(self, peer: Peer, frames: list[bytes]) -> bool:
+        self.wire_log.sent(peer.address, frames[-1])
+        return self.port.reply(peer, frames)
 
     def messageReceived(self, peer: Peer, parts: Parts) -> None:
         """A client has sent a message."""
@@ -245,6 +255,8 @@ class PlestyFactory(ZmqServerProtocol):
             client = self._arrived(peer)
             if client is None:
                 return
+        if self.wire_log.debug_on:
+            self.wire_log.received(peer.address, parts[-1])
         client.received(parts)
 
     def _arrived(self, peer: Peer) -> PlestyProtocol | None:
@@ -258,11 +270,13 @@ class PlestyFactory(ZmqServerProtocol):
             self._stop_waiting(peer.identity)
             client.back(peer)
         peer.data = client
+        self.wire_log.connected(peer.address)
         return client
 
     def peerLost(self, peer: Peer) -> None:
         """A client's connection has ended; one with locks may come back for them."""
         client, peer.data = peer.data, None
+        self.wire_log.disconnected(peer.address)
         if client is None or client.peer is not peer:
             return
         if client.lost():
@@ -310,6 +324,29 @@ class PlestyFactory(ZmqServerProtocol):
         """The port is closed."""
         self.close()
 
+    async def drained(self, seconds: float) -> None:
+        """Takes no more requests; returns when those under way are answered, or after `seconds`."""
+        self.closing = True
+        if not self._busy():
+            return
+        self._quiet = quiet = Deferred()
+        patience = self.host.clock.callLater(seconds, quiet.callback, None)
+        try:
+            await quiet
+        finally:
+            self._quiet = None
+            if patience.active():
+                patience.cancel()
+
+    def _busy(self) -> bool:
+        return any(client.waiting for client in self._clients.values())
+
+    def answered(self) -> None:
+        """A client has its answer, or does not wait for it any more."""
+        quiet = self._quiet
+        if quiet is not None and not quiet.called and not self._busy():
+            quiet.callback(None)
+
     def close(self) -> None:
         """All clients are gone for good, and their locks with them."""
         self.stop_watching()
@@ -334,9 +371,12 @@ class PlestyListener:
         )
 
     async def stop(self) -> None:
-        """Closes the port, sends what is to be sent, ends the connections."""
-        self._factory.close()
-        await self._port.stop()
+        """Answers what is under way, then closes the port and ends the connections."""
+        try:
+            await self._factory.drained(self._factory.common.drain)
+        finally:
+            self._factory.close()
+            await self._port.stop()
 
 
 async def listen(

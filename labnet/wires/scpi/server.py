@@ -272,6 +272,7 @@ async def listen(
         reactor=reactor,
         allow=common.allow,
         max_connections=common.max_connections,
+        drain=common.drain,
     )
     where: Any = listener.port.getHost()
     host_name = getattr(where, "host", "127.0.0.1")

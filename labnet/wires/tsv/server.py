@@ -54,6 +54,8 @@ class TsvProtocol(OrderedProtocol[Line]):
 
     def begin(self, message: Line) -> bytes | Deferred[bytes]:
         """The reply to a line; empty for a line that asks for nothing."""
+        if self.factory.log.debug_on and isinstance(message, bytes):
+            self.factory.log.received(self.peer, message)
         table = self.factory.table
         action = table.remembered(message)
         if action is None:
@@ -199,6 +201,7 @@ async def listen(
         reactor=reactor,
         allow=common.allow,
         max_connections=common.max_connections,
+        drain=common.drain,
     )
     factory.listener = listener
     where = listener.port.getHost()
