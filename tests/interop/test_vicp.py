@@ -16,6 +16,7 @@ HOST = "127.0.18.61"
 LAB = """
 [lab]
 name = interop
+drain = 1
 [device linktester]
 driver = simulated.linktester
 [device dmm]

@@ -374,8 +374,8 @@ class BothTests(ServerTestCase):
 
     def test_over_the_bound(self) -> None:
         self.pair.wait(self.client.connect())
-        (first,) = self.factory.live
+        first = self.pair.server
         self.pair.wait(self.client.write(b"x" * ((1 << 20) + 1)))
         self.assertRaises(NotConnected, self.pair.wait, self.client.query("*OPC?"))
         self.assertEqual(self.pair.wait(self.client.query("*OPC?")), "1")
-        self.assertNotIn(first, self.factory.live)
+        self.assertIsNot(first, self.pair.server)

@@ -120,9 +120,13 @@ class SocketTests(TestCase):
 
     async def test_the_end_of_the_listener_is_a_reset(self) -> None:
         client, waiting = await self.raw(), self.client()
+        await waiting.query("*OPC?")
         slow = waiting.query("SLOW?")
         client.transport.write(message(b"*OPC?"))  # type: ignore[union-attr]
         await client.some
-        await self.listener.stop()
+        stopping = Deferred.fromCoroutine(self.listener.stop())
         self.assertIs(await client.lost, ConnectionLost)
-        await self.assertFailure(slow, NotConnected)
+        self.device.waits[0].callback("the last answer")
+        self.assertEqual(await slow, '"the last answer"')
+        await stopping
+        await self.assertFailure(waiting.query("*OPC?"), NotConnected)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -27,6 +27,10 @@ from labnet.transports.ordered import STREAM_FROM, OrderedProtocol, first_time
 from labnet.transports.tcp import TcpListener, listen_tcp
 from labnet.wires.vicp import codec
 from labnet.wires.vicp.codec import Block, BlockSplitter, Letter, Malformed
+
+PORT = 1861
+FLUSH = 0.5
+"""Seconds that the last answer of a listener that stops may take to leave."""
 
 
 def _key(default: Any, help: str, unit: str = "", limits: tuple[float, float] | None = None) -> Any:
@@ -80,9 +84,11 @@ class VicpProtocol(OrderedProtocol[Message]):
         self._input = bytearray()
         self._sequence = 0  # of the last message, or part of one, that has come
         self._overtaking = 0  # clears and polls among the messages
+        self._last_answer = False  # one is on its way although the listener stops
+        self._half_closed = False
+        self._flushing: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        self.factory.live.add(self)
         urgent_data_in_line(self.transport)
         super().connectionMade()
 
@@ -276,19 +282,39 @@ class VicpProtocol(OrderedProtocol[Message]):
             self._channel.on_service_request(self._service_requested)
         return self._channel
 
+    def readConnectionLost(self) -> None:
+        self._half_closed = True
+        super().readConnectionLost()
+
+    def wind_up(self) -> None:
+        """The listener stops: what is being carried out is answered, then the connection ends."""
+        self._last_answer = self._busy
+        super().wind_up()
+
+    def _close(self) -> None:
+        """By a reset, unless the client has said that it is done.
+
+        pyvicp reads for ever, at full speed, from a connection that has been closed in order; a
+        reset is what it notices.
+        """
+        if self._half_closed:
+            super()._close()
+        elif not self._closed and self._last_answer:
+            self._closed = True
+            self._flushing = self._clock.callLater(FLUSH, self.abort)
+        elif not self._closed:
+            self.abort()
+
     def _drop(self, reason: str) -> None:
         self.factory.log.refused(self.peer, reason)
         self._send()
         self.abort()
 
     def abort(self) -> None:
-        """Ends the connection by a reset.
-
-        pyvicp reads for ever, at full speed, from a connection that has been closed in order; a
-        reset is what it notices.
-        """
+        """Ends the connection by a reset; what has not left is lost."""
         transport: Any = self.transport
         self._closed = self._last = True
+        self._flushing = None
         self._messages.clear()
         self._overtaking = 0
         if self._pace is not None:
@@ -296,7 +322,8 @@ class VicpProtocol(OrderedProtocol[Message]):
         transport.abortConnection()
 
     def ended(self) -> None:
-        self.factory.live.discard(self)
+        if self._flushing is not None:
+            self._flushing.cancel()
         if self._channel is not None:
             self._channel.session.close("the connection has ended")
         if self.factory.log.debug_on:
@@ -328,7 +355,7 @@ def _socket_of(transport: Any) -> socket.socket | None:
 
 
 class VicpFactory(Factory):
-    """What the connections of one listener share; `live` are those that are open."""
+    """What the connections of one listener share."""
 
     noisy = False
 
@@ -337,7 +364,6 @@ class VicpFactory(Factory):
         self.common = common
         self.options = options
         self.device = device
-        self.live: set[VicpProtocol] = set()
         self.log = WireLog("vicp")
         self._hosts: set[Any] = set()
 
@@ -346,27 +372,6 @@ class VicpFactory(Factory):
         if self.log.debug_on or first_time(self._hosts, getattr(addr, "host", None)):
             self.log.connected(protocol.peer)
         return protocol
-
-
-class VicpListener:
-    """A port and its connections, which end by a reset (see `VicpProtocol.abort`)."""
-
-    def __init__(self, listener: TcpListener, factory: VicpFactory) -> None:
-        self.address = listener.address
-        self.port = listener.port
-        where: Any = listener.port.getHost()
-        number, host = getattr(where, "port", 1861), getattr(where, "host", "127.0.0.1")
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-        self.example = f"VICP::{shown}::INSTR" if number == 1861 else f"VICP::{shown},{number}"
-        self._listener = listener
-        self._factory = factory
-
-    async def stop(self) -> None:
-        """Closes the port, then every connection."""
-        stopping = Deferred.fromCoroutine(self._listener.stop())
-        for protocol in list(self._factory.live):
-            protocol.abort()
-        await stopping
 
 
 def served_device(host: Host, common: ServeOptions) -> DeviceNode:
@@ -389,7 +394,7 @@ def served_device(host: Host, common: ServeOptions) -> DeviceNode:
 
 async def listen(
     host: Host, address: str, common: ServeOptions, options: Options, reactor: Any
-) -> VicpListener:
+) -> TcpListener:
     """Serves one device at `address`, a Twisted endpoint.
 
     `CannotListen` if that cannot be opened; other `LabError`s for a section that cannot be served.
@@ -402,5 +407,10 @@ async def listen(
         reactor=reactor,
         allow=common.allow,
         max_connections=common.max_connections,
+        drain=common.drain,
     )
-    return VicpListener(listener, factory)
+    where: Any = listener.port.getHost()
+    number, bound = getattr(where, "port", PORT), getattr(where, "host", "127.0.0.1")
+    shown = "127.0.0.1" if bound in ("0.0.0.0", "::", "") else bound
+    listener.example = f"VICP::{shown}{'' if number == PORT else f',{number}'}::INSTR"
+    return listener
