@@ -12,6 +12,7 @@ from typing import Any, cast
 from labnet.errors import shorten
 
 BACKLOG = 128
+MAX_PORT = 65535
 _LOOPBACK = {"tcp": "127.0.0.1", "ssl": "127.0.0.1", "tcp6": r"\:\:1"}
 _ZMQ = ("tcp", "ipc", "inproc")
 
@@ -38,6 +39,9 @@ def check_address(address: str, zmq: bool) -> str:
     shown = repr(shorten(address))
     if zmq:
         scheme = address.partition("://")[0]
+        port = re.search(r":(\d+)$", address) if scheme == "tcp" else None
+        if port and int(port[1][:9]) > MAX_PORT:
+            return f"{shown}: a port is a number from 0 to {MAX_PORT}"
         fine = is_zmq_address(address) and scheme in _ZMQ
         return "" if fine else f"{shown} is no ZMQ address such as tcp://127.0.0.1:5555"
     if is_zmq_address(address):
@@ -46,6 +50,9 @@ def check_address(address: str, zmq: bool) -> str:
 
 
 def _endpoint_problem(address: str, shown: str) -> str:
+    port = re.match(r"(?:tcp6?|ssl):(?:port=)?(\d+)(?::|$)", address)
+    if port and int(port[1][:9]) > MAX_PORT:
+        return f"{shown}: a port is a number from 0 to {MAX_PORT}"
     if address.startswith("systemd:"):
         return ""  # its parser already needs the sockets that systemd passes
     from twisted.internet.endpoints import serverFromString

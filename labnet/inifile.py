@@ -68,7 +68,7 @@ class Section:
         names = list(known)
         for key in self.entries:
             if key not in names:
-                raise self.error(f"unknown key {key!r}{suggest(key, names)}", key)
+                raise self.error(f"unknown key {shorten(key)!r}{suggest(key, names)}", key)
 
 
 def error_at(file: str, line: int, problem: str) -> ConfigError:
@@ -140,7 +140,8 @@ class _Reader:
         title = list(self.sections.values())[-1].title
         if key in self.entries:
             before = self.entries[key].line
-            raise self.error(f"[{title}] {key!r} stands here again; it was set in line {before}")
+            again = f"{shorten(key)!r} stands here again"
+            raise self.error(f"[{title}] {again}; it was set in line {before}")
         self.entries[key] = Entry(value, self.line)
         self.key, self.indent = key, indent
 

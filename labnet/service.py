@@ -22,8 +22,8 @@ from labnet import lab as kernel
 from labnet.config import Config, ServeConfig
 from labnet.device import Device
 from labnet.endpoints import complete_address
-from labnet.errors import LabError
-from labnet.inifile import Section
+from labnet.errors import LabError, UnknownName
+from labnet.inifile import ConfigError, Section
 from labnet.lab import Listener, ServeOptions
 from labnet.logs import Logger, set_levels
 from labnet.registry import DeviceNode
@@ -87,6 +87,8 @@ class ListenerService(Service):
             self.listener = await self._listen()
         except CancelledError:
             return None
+        except ConfigError as error:
+            self._failed(str(error))
         except (LabError, CannotListenError, OSError, ValueError) as error:
             self._failed(self._problem(_reason(error)))
         except Exception as error:
@@ -99,12 +101,21 @@ class ListenerService(Service):
         host = self._host()
         for path in (self.common.device, *self.common.devices.values()):
             if path is not None:
-                host.registry.find(path)
+                self._check_part(host, path)
         module = self.wire.load_server()
         listener: Listener = await module.listen(
             host, self.address, self.common, self.options, host.reactor
         )
         return listener
+
+    def _check_part(self, host: kernel.Lab, path: str) -> None:
+        """Raises an error that names the key for a part that the device has not."""
+        try:
+            host.registry.find(path)
+        except UnknownName as error:
+            if self._section is None:
+                raise
+            raise self._section.bad("device" if self.common.device else "devices", str(error))
 
     async def _stop(self) -> None:
         listener, self.listener = self.listener, None
@@ -223,6 +234,8 @@ class LabService(MultiService):
         self._end = end or (lambda status: None)
         self._make_lab = make_lab
         self._problems: list[str] = []
+        #: How the lab is found on the network, while it runs and its section says so.
+        self.discovery: Discovery | None = None
         for serve in config.serves:
             self._listener(serve).setServiceParent(self)
 
@@ -284,6 +297,8 @@ class LabService(MultiService):
         await gatherResults([service.started for service in listeners], consumeErrors=True)
         if not self.running:
             return
+        if not self._problems:
+            await self._announce(listeners)
         if self._problems:
             for problem in self._problems:
                 self.log.error("{problem}", problem=problem)
@@ -291,6 +306,25 @@ class LabService(MultiService):
             self._end(1)
         else:
             self.log.info("{table}", table=start_table(self.config.lab.name, listeners))
+
+    async def _announce(self, services: Sequence[ListenerService]) -> None:
+        """Lets the lab be found on the network, if its section says so."""
+        keys = self.config.discovery
+        if keys is None:
+            return
+        from labnet.discovery.service import Discovery, listening
+
+        lab = self._host()
+        self.discovery = Discovery(keys, self.config.lab.name, lab.devices(), lab.reactor)
+        found = [
+            listening(service.wire.name, service.listener.address, served_names(service.common, lab))
+            for service in services
+            if service.listener is not None
+        ]
+        try:
+            await self.discovery.start([listener for listener in found if listener is not None])
+        except LabError as error:
+            self._problems.append(f"[discovery]: {error}")
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("the lab could not be started", failure)
@@ -332,6 +366,13 @@ def common_options(serve: ServeConfig) -> ServeOptions:
         max_connections=serve.keys.max_connections,
         allow_shutdown=serve.keys.allow_shutdown,
     )
+
+
+def served_names(common: ServeOptions, lab: kernel.Lab) -> Mapping[str, str]:
+    """The devices of a listener by the wire's names for them; one alone may have none."""
+    if common.device is not None:
+        return {"": common.device}
+    return common.devices or {name: name for name in lab.devices()}
 
 
 def start_table(name: str, services: Sequence[ListenerService]) -> str:

@@ -43,17 +43,14 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected {args[0]!r}; a configuration goes behind --config")
 
     def postOptions(self) -> None:
-        """Reads the configuration: UsageError of one line if it cannot be used."""
+        """Reads the configuration: exits with one line if it cannot be used."""
         from labnet.config import load_config
 
-        check = self["check"]
         try:
             self.lab_config = load_config(self["config"])
         except LabError as error:
-            if check:
-                sys.exit(str(error))
-            raise usage.UsageError(str(error)) from None
-        if check:
+            sys.exit(str(error))  # a UsageError would bury the line under the usage
+        if self["check"]:
             print(summary(self.lab_config))
             sys.exit(0)
 

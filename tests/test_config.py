@@ -226,6 +226,8 @@ class ConfigTests(SynchronousTestCase):
             "'192.168.1.0/99' is not an IP address or network such as 192.168.1.0/24",
             ("tcp:7001", "tcpp:7001"): "24: [serve gauge-fake] listen: 'tcpp:7001' is no "
             "endpoint such as tcp:7891",
+            ("tcp:7001", "tcp:77001"): "24: [serve gauge-fake] listen: "
+            "'tcp:77001:interface=127.0.0.1:backlog=128': a port is a number from 0 to 65535",
             ("tcp:7001", "tcp://127.0.0.1:1"): "24: [serve gauge-fake] listen: "
             "'tcp://127.0.0.1:1' is a ZMQ address; this wire takes an endpoint such as tcp:7891",
         }

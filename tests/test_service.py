@@ -221,7 +221,7 @@ class TreeTests(SynchronousTestCase):
     def test_a_part_that_is_not_there(self) -> None:
         self.started(TWO.replace("a: gauge", "a: gauge.valu"))
         (line,) = self.log.lines("error")
-        self.assertIn("lab.ini:18: [serve two]", line)
+        self.assertIn("[serve two] devices: unknown name in gauge: 'valu'", line)
         self.assertIn("did you mean value?", line)
 
     def test_stop(self) -> None:
