@@ -27,7 +27,7 @@ from labnet.errors import (
     OutOfRange,
     UnknownName,
 )
-from labnet.lock_queue import MAX_SECONDS
+from labnet.lock_queue import MAX_SECONDS, check_text
 from labnet.locks import Grant, Hold, Mode, Owner
 from labnet.registry import MAX_REMEMBERED, CommandNode, DeviceNode, Node, ParameterNode
 from labnet.updates import Listener, Subscription
@@ -399,6 +399,14 @@ class Session:
                 self._owner = self._locks.owner(self.name, self.wire, self.peer, named=named)
             self.lab.join(self)
         return self._owner
+
+    def rename(self, name: str) -> None:
+        """Others are told this name from now on; what is held keeps the name it was taken under."""
+        check_text(name, "a client's name")
+        self.name = name
+        owner = self._owner
+        if owner is not None and not owner.named and not owner.holds:
+            owner.name = name
 
     @property
     def token(self) -> str:

@@ -619,6 +619,12 @@ class LockTests(ServerTestCase):
         self.assertEqual(self.ask(b"speed\t2"), b"1\t2.0\n")
         self.assertIn(b"locked", self.ask(b"mode\tfast"))
 
+    def test_another_name_for_the_next_lock(self) -> None:
+        first = self.token(b"lock\tmotor\talice")
+        self.ask(b"unlock\t" + first)
+        self.token(b"lock\tmotor\tbob")
+        self.assertEqual(self.ask(b"lock_info"), b"1\tmotor: bob (tsv local, for 0 s)\n")
+
     def test_lock_info(self) -> None:
         self.assertEqual(self.ask(b"lock_info"), b"1\t\n")
         self.token(b"lock\tmotor.speed\talice\t30")

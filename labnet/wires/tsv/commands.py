@@ -115,7 +115,7 @@ def _lock(table: CommandTable, command: str, arguments: tuple[bytes, ...]) -> Ac
     def lock(client: Client) -> Answer:
         session = client.session
         if name:
-            session.name = name
+            session.rename(name)
         granted: Deferred[Grant] = session.lock([path], lease=lease)
         return now(granted, lambda _: codec.encode_reply(True, session.token))
 
