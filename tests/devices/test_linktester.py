@@ -5,7 +5,14 @@ from __future__ import annotations
 import zlib
 
 from labnet.devices.simulated.linktester import STEP, LinkTester
-from labnet.errors import Cancelled, DeviceFault, NotConnected, TimedOut, TooLarge
+from labnet.errors import (
+    BadArguments,
+    Cancelled,
+    DeviceFault,
+    NotConnected,
+    TimedOut,
+    TooLarge,
+)
 from tests.devices.bench import BenchCase
 
 PATTERN = bytes(range(256))
@@ -149,6 +156,7 @@ class LinkTesterTests(BenchCase):
         self.assertTrue(error.startswith(b'42,"') and b"out of helium" in error, error)
         self.scpi(self.session, b"TEST:FAIL -310,'memory'")
         self.assertEqual(self.error(), b'-310,"System error;memory"')
+        self.failureResultOf(self.session.call("fail", 0, "text"), BadArguments)
         fault = self.failureResultOf(self.session.call("fail", 7, "text"), DeviceFault).value
         self.assertEqual((fault.number, str(fault)), (7, "text"))
         self.assertNotIsInstance(fault, Cancelled)

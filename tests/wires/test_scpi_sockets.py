@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from labnet.errors import DeviceFault, NotConnected, TimedOut
@@ -147,6 +149,26 @@ class RawTests(SocketTestCase):
         self.assertEqual(await self.client().query("*OPC?"), "1")
         slow.transport.resumeProducing()  # type: ignore[union-attr]
         await slow.has(3 * (20_000_000 + 11))
+
+    async def test_a_control_connection_that_is_not_read(self) -> None:
+        client = await self.raw()
+        self.write(client, b"SYST:COMM:TCP:CONT?\n")
+        number = await client.has(3)
+        while not number.endswith(b"\n"):
+            number = await client.has(len(number) + 1)
+        control = socket.create_connection(("127.0.0.1", int(number)))
+        self.addCleanup(control.close)
+        control.setblocking(False)
+        asked = 0
+        for _ in range(200):
+            try:
+                asked += control.send(b"DCL\n" * 65536)
+            except BlockingIOError:
+                pass
+            await deferLater(reactor, 0.005)
+        self.assertLess(asked, 40 << 20)  # more is not taken from one who does not read
+        client.transport.loseConnection()  # type: ignore[union-attr]
+        await client.lost
 
     async def test_control_connection(self) -> None:
         client = await self.raw()

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from labnet.device import Identity, command, parameter
 from labnet.devices.simulated.shared import Simulated
-from labnet.errors import DeviceFault, TooLarge
+from labnet.errors import BadArguments, DeviceFault, TooLarge
 from labnet.values import RAW_TEXT
 
 #: The longest block that is sent or kept, in bytes.
@@ -118,7 +118,9 @@ class LinkTester(Simulated):
 
     @command(scpi="TEST:FAIL", limits={"number": (-999, 32767)})
     def fail(self, number: int, text: str) -> None:
-        """Fails with an error of this number and text."""
+        """Fails with an error of this number, not 0, and text."""
+        if not number:
+            raise BadArguments("0 is the number of no error")
         raise DeviceFault(text, "TestFailure", number)
 
     def disconnect(self) -> None:

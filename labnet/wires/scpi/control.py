@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from labnet.framing.lines import LineSplitter
 
@@ -23,12 +24,37 @@ HEADER = "SYSTem:COMMunicate:TCPip:CONTrol"
 MAX_LINE = 256
 
 
+@implementer(IPushProducer)
 class ControlProtocol(Protocol):
-    """The control connection: takes ``DCL``, tells ``SRQ``."""
+    """The control connection: takes ``DCL``, tells ``SRQ``.
+
+    While its client does not read, nothing is read from it either; a client that does not read what
+    a service request would add to that loses the connection.
+    """
 
     def __init__(self, port: ControlPort) -> None:
         self._port = port
         self._splitter = LineSplitter(limit=MAX_LINE)
+        self._full = False
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """The client does not take what it is told."""
+        self._full = True
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has taken it."""
+        self._full = False
+        transport: Any = self.transport
+        transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is closed."""
 
     def dataReceived(self, data: bytes) -> None:
         for line in self._splitter.feed(data):
@@ -38,11 +64,23 @@ class ControlProtocol(Protocol):
 
     def service_requested(self, status_byte: int) -> None:
         """Tells the client that the instrument wants its attention."""
+        if self._full:
+            self.end()
+            return
         self._say(b"SRQ +%d\n" % status_byte)
 
     def _say(self, line: bytes) -> None:
         assert self.transport is not None
         self.transport.write(line)
+
+    def end(self) -> None:
+        """Closes the connection; a client that does not read is not waited for."""
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        if self._full:
+            transport.abortConnection()
+        else:
+            transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._port.lost(self)
@@ -87,7 +125,7 @@ class ControlPort:
         """The raw connection has ended, and the control connection with it."""
         self._listening.stopListening()
         if self._control is not None and self._control.transport is not None:
-            self._control.transport.loseConnection()
+            self._control.end()
 
 
 class _ControlFactory(Factory):
