@@ -8,6 +8,8 @@ others from writing, and end with the client that holds them.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -329,7 +331,8 @@ class PlestyFactory(ZmqServerProtocol):
         self.closing = True
         if not self._busy():
             return
-        self._quiet = quiet = Deferred()
+        quiet: Deferred[None] = Deferred()
+        self._quiet = quiet
         patience = self.host.clock.callLater(seconds, quiet.callback, None)
         try:
             await quiet
@@ -365,7 +368,7 @@ class PlestyListener:
         self._port = port
         self.address = port.address
         self.example = (
-            "python -c 'import zmq; s = zmq.Context().socket(zmq.DEALER); "
+            f"{shlex.quote(sys.executable or 'python')} -c 'import zmq; s = zmq.Context().socket(zmq.DEALER); "
             f's.connect("{port.address}"); s.send_json({{"type": "describe"}}); '
             "print(s.recv_json())'"
         )
