@@ -1,0 +1,1 @@
+"""HiSLIP: instruments over two TCP connections (IVI-6.1)."""
