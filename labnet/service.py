@@ -234,8 +234,6 @@ class LabService(MultiService):
         self._end = end or (lambda status: None)
         self._make_lab = make_lab
         self._problems: list[str] = []
-        #: How the lab is found on the network, while it runs and its section says so.
-        self.discovery: Discovery | None = None
         for serve in config.serves:
             self._listener(serve).setServiceParent(self)
 
@@ -297,8 +295,6 @@ class LabService(MultiService):
         await gatherResults([service.started for service in listeners], consumeErrors=True)
         if not self.running:
             return
-        if not self._problems:
-            await self._announce(listeners)
         if self._problems:
             for problem in self._problems:
                 self.log.error("{problem}", problem=problem)
@@ -306,25 +302,6 @@ class LabService(MultiService):
             self._end(1)
         else:
             self.log.info("{table}", table=start_table(self.config.lab.name, listeners))
-
-    async def _announce(self, services: Sequence[ListenerService]) -> None:
-        """Lets the lab be found on the network, if its section says so."""
-        keys = self.config.discovery
-        if keys is None:
-            return
-        from labnet.discovery.service import Discovery, listening
-
-        lab = self._host()
-        self.discovery = Discovery(keys, self.config.lab.name, lab.devices(), lab.reactor)
-        found = [
-            listening(service.wire.name, service.listener.address, served_names(service.common, lab))
-            for service in services
-            if service.listener is not None
-        ]
-        try:
-            await self.discovery.start([listener for listener in found if listener is not None])
-        except LabError as error:
-            self._problems.append(f"[discovery]: {error}")
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("the lab could not be started", failure)
@@ -366,13 +343,6 @@ def common_options(serve: ServeConfig) -> ServeOptions:
         max_connections=serve.keys.max_connections,
         allow_shutdown=serve.keys.allow_shutdown,
     )
-
-
-def served_names(common: ServeOptions, lab: kernel.Lab) -> Mapping[str, str]:
-    """The devices of a listener by the wire's names for them; one alone may have none."""
-    if common.device is not None:
-        return {"": common.device}
-    return common.devices or {name: name for name in lab.devices()}
 
 
 def start_table(name: str, services: Sequence[ListenerService]) -> str:
