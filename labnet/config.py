@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
+from twisted.internet.abstract import isIPAddress
+
 from labnet.device import Device
 from labnet.devices.table import DRIVERS, Driver, find_driver
 from labnet.endpoints import check_address, complete_address
@@ -101,6 +103,32 @@ class ServeKeys:
 
 
 @dataclass(frozen=True)
+class DiscoveryKeys:
+    """The keys of ``[discovery]``; with that section the lab is announced on the network."""
+
+    interfaces: tuple[str, ...] = key(
+        ("127.0.0.1",),
+        "addresses of this machine on whose networks the lab is announced; *: all but the loopback",
+    )
+    device: str = key(
+        "", "the device that the identification document describes first; by default the first"
+        " that is an instrument on hislip, vxi11, scpi or vicp"
+    )
+    manufacturer: str = key(
+        "", "the maker that is announced instead of the devices' own; pyvisa-py lists VICP devices"
+        " only of a maker that begins with lecroy"
+    )
+    host: str = key(
+        "", "the host name that is announced, without .local; by default that of this machine with"
+        " -labnet behind it"
+    )
+    port: int = key(
+        0, "port of the web server with the identification document; 0: any", "", (0, 65535)
+    )
+    description: str = key("", "what users call this lab or bench, for the document")
+
+
+@dataclass(frozen=True)
 class DeviceConfig:
     """One ``[device NAME]``; `options` are the driver's own keys that the section sets.
 
@@ -166,6 +194,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     devices: tuple[DeviceConfig, ...] = ()
     serves: tuple[ServeConfig, ...] = ()
+    discovery: DiscoveryKeys | None = None
 
 
 SECTIONS: dict[str, Any] = {
@@ -174,6 +203,7 @@ SECTIONS: dict[str, Any] = {
     "log": LogKeys,
     "device": DeviceKeys,
     "serve": ServeKeys,
+    "discovery": DiscoveryKeys,
 }
 _NAMED = ("device", "serve")
 DEMO = Path(__file__).with_name("demo.ini")
@@ -205,6 +235,7 @@ def parse_config(text: str, file: str = "lab.ini") -> Config:
         _log(single.get("log", empty("log")), names),
         devices,
         serves,
+        _discovery(single["discovery"], names) if "discovery" in single else None,
     )
 
 
@@ -350,6 +381,18 @@ def _check_addresses(serves: tuple[ServeConfig, ...]) -> None:
         if other is not serve and fixed:
             problem = f"{serve.listen} is the address of [{other.section.title}] already"
             raise serve.section.bad("listen", problem)
+
+
+def _discovery(section: Section, names: list[str]) -> DiscoveryKeys:
+    keys = _fill(DiscoveryKeys, section)
+    if keys.device:
+        _check_device(section, "device", keys.device, names)
+    if not keys.interfaces:
+        raise section.bad("interfaces", "names no address")
+    for address in keys.interfaces:
+        if address != "*" and not isIPAddress(address):
+            raise section.bad("interfaces", f"{shorten(address)!r} is no IPv4 address")
+    return keys
 
 
 def _log(section: Section, names: list[str]) -> LogConfig:

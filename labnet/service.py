@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
@@ -29,6 +29,9 @@ from labnet.logs import Logger, set_levels
 from labnet.registry import DeviceNode
 from labnet.session import Session
 from labnet.wires.table import Wire, find_wire
+
+if TYPE_CHECKING:
+    from labnet.discovery.service import Discovery
 
 DRAIN = 5.0  # seconds that a listener or the devices may take to stop
 
@@ -234,6 +237,8 @@ class LabService(MultiService):
         self._end = end or (lambda status: None)
         self._make_lab = make_lab
         self._problems: list[str] = []
+        #: How the lab is found on the network, while it runs and its section says so.
+        self.discovery: Discovery | None = None
         for serve in config.serves:
             self._listener(serve).setServiceParent(self)
 
@@ -295,6 +300,8 @@ class LabService(MultiService):
         await gatherResults([service.started for service in listeners], consumeErrors=True)
         if not self.running:
             return
+        if not self._problems:
+            await self._announce(listeners)
         if self._problems:
             for problem in self._problems:
                 self.log.error("{problem}", problem=problem)
@@ -302,6 +309,25 @@ class LabService(MultiService):
             self._end(1)
         else:
             self.log.info("{table}", table=start_table(self.config.lab.name, listeners))
+
+    async def _announce(self, services: Sequence[ListenerService]) -> None:
+        """Lets the lab be found on the network, if its section says so."""
+        keys = self.config.discovery
+        if keys is None:
+            return
+        from labnet.discovery.service import Discovery, listening
+
+        lab = self._host()
+        self.discovery = Discovery(keys, self.config.lab.name, lab.devices(), lab.reactor)
+        found = [
+            listening(it.wire.name, it.listener.address, served_names(it.common, lab))
+            for it in services
+            if it.listener is not None
+        ]
+        try:
+            await self.discovery.start([listener for listener in found if listener is not None])
+        except LabError as error:
+            self._problems.append(f"[discovery]: {error}")
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("the lab could not be started", failure)
@@ -318,6 +344,9 @@ class LabService(MultiService):
     async def _stop(self) -> None:
         lab = self.lab
         begun = 0.0 if lab is None else lab.clock.seconds()
+        discovery, self.discovery = self.discovery, None
+        if discovery is not None:
+            await discovery.stop()
         if self.running:
             await super().stopService()
         lab, self.lab = self.lab, None
@@ -343,6 +372,13 @@ def common_options(serve: ServeConfig) -> ServeOptions:
         max_connections=serve.keys.max_connections,
         allow_shutdown=serve.keys.allow_shutdown,
     )
+
+
+def served_names(common: ServeOptions, lab: kernel.Lab) -> Mapping[str, str]:
+    """The devices of a listener by the wire's names for them; one alone may have none."""
+    if common.device is not None:
+        return {"": common.device}
+    return common.devices or {name: name for name in lab.devices()}
 
 
 def start_table(name: str, services: Sequence[ListenerService]) -> str:

@@ -18,6 +18,7 @@ UPSTAIRS = {
     "labnet.endpoints",
     "labnet.inifile",
     "labnet.options",
+    "labnet.resources",
     "labnet.service",
     "labnet.tap",
     "labnet.testing",
@@ -118,9 +119,9 @@ def in_room(module: str, *rooms: str) -> bool:
 
 def kernel() -> set[str]:
     """The modules of the kernel: what lies at the top, but not upstairs, and instrument/."""
-    rooms = ("labnet.wires", "labnet.devices", "labnet.framing", "labnet.transports")
-    other = {*UPSTAIRS, "labnet.discovery"}
-    return {name for name in modules() if not in_room(name, *rooms) and name not in other}
+    rooms = ("wires", "devices", "framing", "transports", "discovery")
+    beside = [f"labnet.{room}" for room in rooms]
+    return {name for name in modules() if not in_room(name, *beside) and name not in UPSTAIRS}
 
 
 def wires() -> set[str]:
@@ -183,6 +184,12 @@ class RoomTests(SynchronousTestCase):
         for module in modules():
             if in_room(module, "labnet.devices"):
                 self.check(module, *may, "labnet.framing", "pyvisa")
+
+    def test_discovery(self) -> None:
+        may = (*SHARED, *TWISTED, *kernel(), "labnet.transports", "labnet.discovery")
+        for module in modules():
+            if in_room(module, "labnet.discovery"):
+                self.check(module, *may, "labnet.config", "zeroconf", "ifaddr")
 
     def test_config(self) -> None:
         for module in ("config", "options", "inifile", "endpoints"):

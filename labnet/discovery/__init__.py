@@ -1,0 +1,1 @@
+"""How programs find the lab: mDNS/DNS-SD and the LXI identification document."""
