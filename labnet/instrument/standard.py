@@ -311,7 +311,8 @@ def _release_lock(run: Exchange, data: Sequence[Datum]) -> None:
 def _lock_owner(run: Exchange, data: Sequence[Datum]) -> bytes:
     holds = run.channel.session.lock_info(_named(run, data))
     names = {f"{hold.owner.name} ({hold.owner.wire} {hold.owner.peer})": None for hold in holds}
-    return quoted(", ".join(names) or "NONE")
+    # A name is another client's choice; with a line feed it would end this client's message.
+    return quoted(" ".join(", ".join(names).splitlines()) or "NONE")
 
 
 def _own_token(run: Exchange, data: Sequence[Datum]) -> bytes:

@@ -347,6 +347,11 @@ class LockTests(Case):
         alice.unlock()
         self.assertEqual(self.ask(b"VEL?;SYST:LOCK:OWN?"), b'10;"NONE"')
 
+    def test_a_holders_name_is_one_line(self) -> None:
+        eve = self.lab.open_session("plesty", "192.0.2.9", name='e\nv"e', device="stage")
+        self.successResultOf(eve.lock(["stage"]))
+        self.assertEqual(self.ask(b"SYST:LOCK:OWN?"), b'"e v""e (plesty 192.0.2.9)"')
+
     def test_stop_may_be_open(self) -> None:
         stopped: list[str] = []
         for stop_open in (False, True):

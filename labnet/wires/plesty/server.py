@@ -368,7 +368,8 @@ class PlestyListener:
         self._port = port
         self.address = port.address
         self.example = (
-            f"{shlex.quote(sys.executable or 'python')} -c 'import zmq; s = zmq.Context().socket(zmq.DEALER); "
+            f"{shlex.quote(sys.executable or 'python')} -c "
+            "'import zmq; s = zmq.Context().socket(zmq.DEALER); "
             f's.connect("{port.address}"); s.send_json({{"type": "describe"}}); '
             "print(s.recv_json())'"
         )
