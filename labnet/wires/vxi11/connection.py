@@ -106,11 +106,11 @@ class QuirkyConnection(RpcConnection):
 
 
 def keep_alive(transport: Any, seconds: float) -> None:
-    """TCP keepalive that finds a dead peer after so many seconds of silence or little more."""
+    """TCP keepalive that finds a dead peer after so many seconds of silence; 0 for none."""
     handle: Any = getattr(transport, "getHandle", lambda: None)()
     if getattr(handle, "family", None) not in (socket.AF_INET, socket.AF_INET6):
         return
-    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, seconds > 0)
     probes = 3
     interval = max(1, round(seconds / (probes + 1)))
     for name, value in (
