@@ -101,6 +101,7 @@ PEERS: tuple[Peer, ...] = (
             ),
         ),
     ),
+    Peer("xmlschema", (("elementpath==5.1.4", "xmlschema==4.3.2"),)),
     Peer("lecroyparser", (("numpy==2.4.6", "lecroyparser==1.4.2"),)),
 )
 

@@ -20,6 +20,10 @@ class Driver:
         """``options`` are the session's attributes: timeout (ms), read_termination and so on."""
         self._sessions[name] = self._manager.open_resource(resource, **options)
 
+    def resources(self, query: str = "?*::INSTR") -> list[str]:
+        """What pyvisa-py finds on the network; takes some seconds."""
+        return list(self._manager.list_resources(query))
+
     def set(self, name: str, attribute: str, value: Any) -> None:
         setattr(self._sessions[name], attribute, value)
 
