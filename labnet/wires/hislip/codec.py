@@ -77,6 +77,8 @@ DATA_END = Type.DATA_END
 TRIGGER = Type.TRIGGER
 DEVICE_CLEAR_COMPLETE = Type.DEVICE_CLEAR_COMPLETE
 
+_DATA = frozenset((DATA, DATA_END))
+
 FIRST_VENDOR_TYPE = 128
 
 
@@ -143,6 +145,15 @@ class Oversized(NamedTuple):
     length: int
 
 
+class Piece(NamedTuple):
+    """Some bytes of the payload of a Data or DataEND message; `last` if no more come in it."""
+
+    type: int
+    parameter: int
+    data: memoryview
+    last: bool
+
+
 class PoorlyFormed(LabError):
     """What came is no HiSLIP message, or announces a payload that cannot be."""
 
@@ -159,11 +170,14 @@ class MessageSplitter:
     """Cuts a stream into messages. `limit` is the longest payload, in bytes.
 
     `feed` takes what has come and `take` gives the next message, so that one may stop between two.
-    Memory is what has really arrived, whatever a header announces.
+    Memory is what has really arrived, whatever a header announces. With `in_pieces` a Data or
+    DataEND message that does not come at once is given as it comes, whatever its length; the bytes
+    of a piece are good until the next `feed`.
     """
 
-    def __init__(self, limit: int = ASYNC_LIMIT) -> None:
+    def __init__(self, limit: int = ASYNC_LIMIT, in_pieces: bool = False) -> None:
         self.limit = limit
+        self._in_pieces = in_pieces
         self._data = b""
         self._at = 0  # of the first byte not taken
         self._head: Message | None = None  # of the message whose payload is coming
@@ -181,7 +195,7 @@ class MessageSplitter:
         self._data = data if self._at == len(self._data) else self._data[self._at :] + data
         self._at = 0
 
-    def take(self) -> Message | Oversized | None:
+    def take(self) -> Message | Piece | Oversized | None:
         """The next message, None if it is not complete; raises `PoorlyFormed`."""
         if self._head is not None:
             return self._fill(self._head)
@@ -201,20 +215,27 @@ class MessageSplitter:
         self._at = body
         self._missing = length
         self._head = Message(type_, control, parameter)
-        if length > self.limit:
+        if self._in_pieces and type_ in _DATA:
+            pass
+        elif length > self.limit:
             self._oversized = Oversized(type_, length)
         else:
             self._payload = bytearray()
         return self._fill(self._head)
 
-    def _fill(self, head: Message) -> Message | Oversized | None:
+    def _fill(self, head: Message) -> Message | Piece | Oversized | None:
         """Goes on with a payload that did not come at once."""
         at = self._at
         come = min(len(self._data) - at, self._missing)
-        if self._payload is not None:
-            self._payload += memoryview(self._data)[at : at + come]
+        data = memoryview(self._data)[at : at + come]
         self._at = at + come
         self._missing -= come
+        if self._payload is not None:
+            self._payload += data
+        elif self._oversized is None and (come or not self._missing):
+            if not self._missing:
+                self._head = None
+            return Piece(head.type, head.parameter, data, not self._missing)
         if self._missing:
             return None
         payload, self._payload = self._payload, None
@@ -246,10 +267,9 @@ def decode_version(parameter: int) -> tuple[int, int]:
     return parameter >> 24, parameter >> 16 & 0xFF
 
 
-def encode_initialize_response(version: tuple[int, int], session: int, overlap: bool) -> bytes:
-    """InitializeResponse; `overlap`: the server prefers overlap mode."""
-    parameter = version[0] << 24 | version[1] << 16 | session
-    return encode(Type.INITIALIZE_RESPONSE, OVERLAP if overlap else 0, parameter)
+def encode_initialize_response(version: tuple[int, int], session: int) -> bytes:
+    """InitializeResponse; the server prefers synchronized mode."""
+    return encode(Type.INITIALIZE_RESPONSE, 0, version[0] << 24 | version[1] << 16 | session)
 
 
 def decode_session(parameter: int) -> int:
@@ -268,6 +288,18 @@ def decode_size(payload: bytes | bytearray) -> int | None:
         return None
     size: int = _SIZE.unpack(payload)[0]
     return size
+
+
+RESPONSES = {
+    Type.ASYNC_LOCK: Type.ASYNC_LOCK_RESPONSE,
+    Type.ASYNC_REMOTE_LOCAL_CONTROL: Type.ASYNC_REMOTE_LOCAL_RESPONSE,
+    Type.ASYNC_MAXIMUM_MESSAGE_SIZE: Type.ASYNC_MAXIMUM_MESSAGE_SIZE_RESPONSE,
+    Type.ASYNC_INITIALIZE: Type.ASYNC_INITIALIZE_RESPONSE,
+    Type.ASYNC_DEVICE_CLEAR: Type.ASYNC_DEVICE_CLEAR_ACKNOWLEDGE,
+    Type.ASYNC_STATUS_QUERY: Type.ASYNC_STATUS_RESPONSE,
+    Type.ASYNC_LOCK_INFO: Type.ASYNC_LOCK_INFO_RESPONSE,
+}
+"""What answers a request on the asynchronous channel."""
 
 
 # Message ids

@@ -26,7 +26,7 @@ from labnet.transports.ordered import first_time
 from labnet.transports.prompt import MESSAGES_A_TURN, write_now
 from labnet.transports.tcp import TcpListener, listen_tcp
 from labnet.wires.hislip import codec
-from labnet.wires.hislip.codec import Fatal, Message, MessageSplitter, Oversized, Type
+from labnet.wires.hislip.codec import Fatal, Message, MessageSplitter, Oversized, Piece, Type
 from labnet.wires.hislip.session import HislipSession
 
 DEFAULT_NAME = "hislip0"
@@ -57,7 +57,6 @@ class Options:
     max_message: int = _key(
         1 << 30, "longest program message, with its blocks", "bytes", (64, 1 << 32)
     )
-    overlap: bool = _key(False, "tell clients that overlap mode is preferred")
     interrupted: Literal["standard", "quiet"] = _key(
         "standard",
         "when a query overtakes an answer: say so as IVI-6.1 asks, or drop the answer only, which"
@@ -147,10 +146,10 @@ class HislipProtocol(Protocol):
                 return False
             if self.factory.log.debug_on:
                 self._log_message(message)
-            if isinstance(message, Oversized):
-                self._too_large(message)
-            else:
+            if isinstance(message, Message):
                 self._receive(message)
+            elif isinstance(message, Oversized):
+                self._too_large(message)
         return True
 
     @property
@@ -163,7 +162,7 @@ class HislipProtocol(Protocol):
             return self.full
         return session.exchange.backlogged or (self.full and not session.exchange.interruptible)
 
-    def _log_message(self, message: Message | Oversized) -> None:
+    def _log_message(self, message: Message | Piece | Oversized) -> None:
         text = codec.type_name(message.type).encode()
         if isinstance(message, Message) and message.payload:
             text += b" " + bytes(message.payload[:200])
@@ -201,7 +200,7 @@ class HislipProtocol(Protocol):
         self._splitter.limit = factory.options.max_message_size
         self._receive = self._unpaired
         version = codec.negotiate(codec.decode_version(message.parameter))
-        self.send(codec.encode_initialize_response(version, number, factory.options.overlap))
+        self.send(codec.encode_initialize_response(version, number))
 
     def _unpaired(self, message: Message) -> None:
         text = f"{codec.type_name(message.type)} before the asynchronous channel is there"

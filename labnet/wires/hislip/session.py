@@ -198,8 +198,7 @@ class HislipSession:
         self._stop_completing()
         complete = self.exchange.clear()
         self._lock.clear()
-        preferred = OVERLAP if self.options.overlap else 0
-        self.tell(codec.encode(Type.ASYNC_DEVICE_CLEAR_ACKNOWLEDGE, preferred))
+        self.tell(codec.encode(Type.ASYNC_DEVICE_CLEAR_ACKNOWLEDGE))
         if complete is not None:
             self.completed(complete.control)
         else:
