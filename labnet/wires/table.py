@@ -60,6 +60,13 @@ ROWS: tuple[Wire, ...] = (
         help="VISA SOCKET sessions, netcat, lxi-tools: SCPI lines",
     ),
     Wire(
+        name="hislip",
+        server="labnet.wires.hislip.server",
+        client="labnet.wires.hislip.client.HislipClient",
+        port=4880,
+        help="VISA INSTR sessions over two connections (IVI-6.1)",
+    ),
+    Wire(
         name="vicp",
         server="labnet.wires.vicp.server",
         client="labnet.wires.vicp.client.VicpClient",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address
@@ -19,9 +20,11 @@ from twisted.python.failure import Failure
 from labnet.device import Device
 from labnet.lab import Lab, ServeOptions
 from labnet.transports.zmq import Peer
+from labnet.wires.hislip.codec import Type, encode, encode_initialize
 from labnet.wires.plesty.server import PlestyFactory
 from labnet.wires.table import WIRES
 from tests.instrument.toy import Supply
+from tests.wires.hislip_toy import OPENING, SYNCHRONOUS
 from tests.wires.plesty_toy import SentReplies, Toy
 from tests.wires.toy_motor import ToyMotor
 from tests.wires.vectors import exchanges, records
@@ -131,7 +134,11 @@ class StreamWire:
         assert listening.called, "a TCP port opens at once"
         listening.addErrback(Failure.raiseException)
         factory = reactor.tcpServers[-1][1]
-        return lambda: StreamClient(reactor, factory)
+        return partial(self.client, reactor, factory)
+
+    def client(self, reactor: MemoryReactorClock, factory: Any) -> Client:
+        """A new client."""
+        return StreamClient(reactor, factory)
 
 
 class Tsv(StreamWire):
@@ -223,6 +230,73 @@ class Vicp(StreamWire):
         return bool(found) and not found[-1][1].startswith(b"-") and found[-1][1] != b"0\n"
 
 
+class HislipClient:
+    """Both channels of a session; the first message of what it tells says which one is meant."""
+
+    def __init__(self, reactor: MemoryReactorClock, factory: Any) -> None:
+        self._channels = [StreamClient(reactor, factory), StreamClient(reactor, factory)]
+        opened = self._channels[0].tell(encode_initialize("hislip0"))
+        session = int.from_bytes(opened[6:8], "big")
+        self._channels[1].tell(encode(Type.ASYNC_INITIALIZE, 0, session))
+
+    def tell(self, *pieces: bytes) -> bytes:
+        first, second = self._channels
+        beginning = b"".join(pieces[:3])[:3]
+        there = first if beginning[:2] != b"HS" or beginning[2] in SYNCHRONOUS else second
+        other = second if there is first else first
+        answer = there.tell(*pieces)
+        return answer + other.tell()
+
+    @property
+    def ended(self) -> bool:
+        return any(channel.ended for channel in self._channels)
+
+    def vanish(self) -> None:
+        for channel in self._channels:
+            channel.vanish()
+
+
+class Hislip(StreamWire):
+    """SCPI messages; those recorded on a raw socket make up for the few clients."""
+
+    name = "hislip"
+    waits = True
+    options = {"max_message_size": 1024}
+    half = encode(Type.DATA_END, 0, 0, b"LEVEL 1")[:-3]
+    too_long = encode(Type.DATA_END, 0, 0, b"LEVEL " + b"1" * 2000)
+
+    def device(self, clock: Any) -> Device:
+        return Supply()
+
+    def cases(self) -> list[list[bytes]]:
+        recorded: dict[tuple[str, int], list[bytes]] = {}
+        for record in records("hislip"):
+            data = bytes.fromhex(record["bytes"])
+            if record["direction"] == "c2s" and data[2] not in OPENING:
+                client = record["case"].partition(":")[0]
+                recorded.setdefault((client, record["conn"]), []).append(data)
+        return list(recorded.values()) + [
+            [encode(Type.DATA_END, 0, 0, bytes.fromhex(piece)) for piece in case["in"]]
+            for case in records("scpi")
+        ]
+
+    def client(self, reactor: MemoryReactorClock, factory: Any) -> Client:
+        return HislipClient(reactor, factory)
+
+    def read(self) -> bytes:
+        return encode(Type.DATA_END, 0, 0, b"LEVEL?")
+
+    def write(self, value: float) -> bytes:
+        return encode(Type.DATA_END, 1, 0, b"LEVEL %f;:SYST:ERR?" % value)
+
+    def lock(self, name: str) -> bytes:
+        return encode(Type.ASYNC_LOCK, 1)
+
+    def succeeded(self, reply: bytes) -> bool:
+        kind, control, error = reply[2], reply[3], reply[16:].startswith(b"-")
+        return (kind == Type.ASYNC_LOCK_RESPONSE and control == 1) or (kind == 7 and not error)
+
+
 class ZmqClient:
     """A client of a ZMQ wire: each piece is a whole message."""
 
@@ -291,5 +365,5 @@ class Plesty:
         return json.loads(reply)["status"] == "ok"
 
 
-_ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Plesty())
+_ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Hislip(), Plesty())
 ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}

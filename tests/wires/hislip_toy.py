@@ -31,6 +31,8 @@ from labnet.wires.hislip.server import HislipFactory, Options, listen
 SYNCHRONOUS = frozenset((0, 2, 3, 6, 7, 8, 12))
 """Types that a client sends on the synchronous channel."""
 
+OPENING = frozenset((Type.INITIALIZE, Type.ASYNC_INITIALIZE))
+
 FIRST = 0xFFFFFF00
 
 
