@@ -7,7 +7,15 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.errors import BadArguments, Cancelled, DeviceFault, NotConnected, TimedOut, TooLarge
+from labnet.errors import (
+    BadArguments,
+    Cancelled,
+    DeviceFault,
+    NotAllowed,
+    NotConnected,
+    TimedOut,
+    TooLarge,
+)
 from labnet.testing import connected_pair
 from labnet.wires.vicp.client import MAX_UNREAD, VicpClient
 from labnet.wires.vicp.codec import Block, encode_block
@@ -366,6 +374,20 @@ class BothTests(ServerTestCase):
         self.pair.wait(self.client.clear())
         self.assertRaises(Cancelled, self.pair.wait, slow)
         self.assertEqual(self.pair.wait(self.client.query("*OPC?")), "1")
+
+    def test_locks(self) -> None:
+        pair = connected_pair(self.factory, VicpClient, reactor=self.pair.reactor, timeout=3.0)
+        other: VicpClient = pair.client
+        self.addCleanup(pair.close)
+        self.addCleanup(other.close)
+        self.pair.wait(self.client.lock())
+        held = other.query("*OPC?")
+        self.assertRaises(TimedOut, self.pair.wait, held)
+        self.pair.wait(other.clear())
+        self.pair.wait(self.client.unlock())
+        self.pair.wait(other.lock())
+        self.assertRaises(NotAllowed, self.pair.wait, self.client.lock(timeout=1.0))
+        self.assertEqual(self.lab.locks.count, 1)
 
     def test_a_long_message(self) -> None:
         text = f'NO:SUCH "{"x" * 700_000}"'

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.errors import DeviceFault, TooLarge
 from labnet.wires.vicp import codec
 from labnet.wires.vicp.codec import Block, BlockSplitter, Item, Letter, Malformed, Operation
 from tests.wires.vectors import records
@@ -191,36 +190,3 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual([block.operation for block in found[:-1]], [0x80] * (len(found) - 1))
         for size in (0, 1, 4095, 4097, 20481):
             self.assertEqual(len(blocks(b"".join(codec.encode_answer(1, bytes(size))))), 1)
-
-
-class DataBlockTests(SynchronousTestCase):
-    def taken(self, answer: bytes) -> bytes:
-        return bytes(codec.take_block(bytearray(answer)))
-
-    def test_blocks(self) -> None:
-        self.assertEqual(self.taken(b"#15ab\ncd\n"), b"ab\ncd")
-        self.assertEqual(self.taken(b"#15ab\ncd"), b"ab\ncd")
-        self.assertEqual(self.taken(b"C1:WF ALL,#9000000003xyz\n"), b"xyz")
-        self.assertEqual(self.taken(b"#10\n"), b"")
-        self.assertEqual(self.taken(b"#0ab\n"), b"ab")
-
-    def test_no_block(self) -> None:
-        for answer in (b"1.5\n", b"", b"#", b"#9", b"#2x1abc", b"#15abc\n", b"#11ab\n", b"#x"):
-            self.assertRaises(DeviceFault, self.taken, answer)
-        self.assertRaises(DeviceFault, codec.find_block, bytearray(b"1" * 1000))
-
-    def test_where_it_begins_is_known_early(self) -> None:
-        self.assertEqual(codec.find_block(b"C1:WF ALL,#9000000003"), (21, 3))
-        for answer in (b"", b"C1:WF ALL,", b"#", b"#9", b"#900000000"):
-            self.assertIsNone(codec.find_block(answer))
-
-    @given(st.binary(max_size=300))
-    def test_there_and_back(self, data: bytes) -> None:
-        self.assertEqual(self.taken(codec.encode_data_block(data) + b"\n"), data)
-
-    def test_nine_digits(self) -> None:
-        class Huge(bytes):
-            def __len__(self) -> int:
-                return 1_000_000_000
-
-        self.assertRaises(TooLarge, codec.encode_data_block, Huge())

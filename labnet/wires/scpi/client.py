@@ -24,6 +24,7 @@ from labnet.errors import BadArguments, DeviceFault, LabError, TimedOut, shorten
 from labnet.framing.lines import parse_ending
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.transports.system_lock import RELEASE, request_lock
 from labnet.wires.scpi.codec import (
     DEFAULT_LIMIT,
     BlockReader,
@@ -296,6 +297,28 @@ class ScpiClient:
         make = partial(UntilReader, terminator, self.max_response)
         return self._read(f"a response up to {terminator!r}", make, timeout)
 
+    # What other wires have ways of their own for
+
+    def trigger(self, timeout: float | None = None) -> Deferred[None]:
+        """Triggers the instrument (``*TRG``)."""
+        return self.write("*TRG", timeout)
+
+    def status_byte(self, timeout: float | None = None) -> Deferred[int]:
+        """The status byte, by ``*STB?``: a raw socket has no serial poll."""
+        return self.query("*STB?", timeout).addCallback(_whole_number)
+
+    def lock(self, wait: float = 0.0, timeout: float | None = None) -> Deferred[None]:
+        """Locks the instrument, where it has ``SYSTem:LOCK``; waits up to `wait` seconds for it.
+
+        Fails with `Locked`, or `NotAllowed` where there is no lock.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        return request_lock(self.query, self.where, self._clock, seconds, wait)
+
+    def unlock(self, timeout: float | None = None) -> Deferred[None]:
+        """Frees the lock."""
+        return self.write(RELEASE, timeout)
+
     # Errors and the end
 
     def errors(self, timeout: float | None = None) -> Deferred[list[tuple[int, str]]]:
@@ -428,6 +451,13 @@ class ScpiClient:
 
 def _as_bytearray(data: bytes | bytearray) -> bytearray:
     return data if isinstance(data, bytearray) else bytearray(data)
+
+
+def _whole_number(response: str) -> int:
+    try:
+        return int(response)
+    except ValueError:
+        raise DeviceFault(f"{shorten(response)!r} is no whole number") from None
 
 
 def _four_fields(response: str) -> tuple[str, str, str, str]:

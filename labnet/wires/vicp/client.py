@@ -21,7 +21,6 @@ from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from labnet.errors import (
-    BadArguments,
     Cancelled,
     LabError,
     NotConnected,
@@ -30,9 +29,17 @@ from labnet.errors import (
     quote,
     shorten,
 )
+from labnet.framing.blocks import (
+    decode_text,
+    encode_block,
+    encode_text,
+    find_block,
+    take_block,
+)
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.transports.system_lock import RELEASE, request_lock
 from labnet.wires.vicp import codec
 from labnet.wires.vicp.codec import Block, BlockSplitter, Malformed
 
@@ -237,7 +244,7 @@ def _teller(progress: Progress) -> Callable[[bytearray], None]:
 
     def grown(data: bytearray) -> None:
         if not found:
-            block = codec.find_block(data)
+            block = find_block(data)
             if block is None:
                 return
             found.append(block)
@@ -291,7 +298,7 @@ class VicpClient:
 
     def query(self, message: str, timeout: float | None = None) -> Deferred[str]:
         """Sends a message and gives its answer as text, without the line end."""
-        return self._ask(message, None, timeout).addCallback(codec.decode_text)
+        return self._ask(message, None, timeout).addCallback(decode_text)
 
     def query_bytes(self, message: str | bytes, timeout: float | None = None) -> Deferred[bytes]:
         """Sends a message and gives its whole answer, as it comes."""
@@ -305,13 +312,13 @@ class VicpClient:
         A header before the block is left out. `progress` is called with the bytes that have come
         and their number in all.
         """
-        return self._ask(message, progress, timeout).addCallback(codec.take_block)
+        return self._ask(message, progress, timeout).addCallback(take_block)
 
     def write(self, message: str | bytes, timeout: float | None = None) -> Deferred[None]:
         """Sends a message that has no answer; fires when it has been handed to the system."""
 
         async def run(protocol: VicpClientProtocol) -> None:
-            protocol.send(_encoded(message))
+            protocol.send(encode_text(message))
 
         return self._request(_name(message, self.where), run, timeout)
 
@@ -324,7 +331,7 @@ class VicpClient:
         """
 
         async def run(protocol: VicpClientProtocol) -> None:
-            protocol.send(_encoded(header) + b" " + codec.encode_data_block(data))
+            protocol.send(encode_text(header) + b" " + encode_block(data))
 
         return self._request(_name(header, self.where), run, timeout)
 
@@ -340,7 +347,7 @@ class VicpClient:
         self, message: str | bytes, progress: Progress | None, timeout: float | None
     ) -> Deferred[bytearray]:
         async def run(protocol: VicpClientProtocol) -> bytearray:
-            protocol.send(_encoded(message))
+            protocol.send(encode_text(message))
             return await protocol.read(progress)
 
         return self._request(_name(message, self.where), run, timeout)
@@ -377,6 +384,18 @@ class VicpClient:
     def trigger(self, timeout: float | None = None) -> Deferred[None]:
         """Triggers the instrument (``*TRG``)."""
         return self.write("*TRG", timeout)
+
+    def lock(self, wait: float = 0.0, timeout: float | None = None) -> Deferred[None]:
+        """Locks the instrument, where it has ``SYSTem:LOCK``; waits up to `wait` seconds for it.
+
+        VICP itself has no lock. Fails with `Locked`, or `NotAllowed` where there is no lock.
+        """
+        seconds = (self.timeout if timeout is None else timeout) + wait
+        return request_lock(self.query, self.where, self._clock, seconds, wait)
+
+    def unlock(self, timeout: float | None = None) -> Deferred[None]:
+        """Frees the lock."""
+        return self.write(RELEASE, timeout)
 
     def remote(self, lockout: bool = False, timeout: float | None = None) -> Deferred[None]:
         """Asks for remote control; with `lockout` the front panel is locked."""
@@ -440,14 +459,6 @@ class VicpClient:
 
 def _timed_out(name: str, _: object, limit: float) -> Failure:
     raise TimedOut(name, limit)
-
-
-def _encoded(message: str | bytes) -> bytes:
-    try:
-        return codec.encode_text(message)
-    except UnicodeEncodeError as error:
-        character = error.object[error.start]
-        raise BadArguments(f"{character!r} cannot be sent to an instrument") from None
 
 
 def _name(message: str | bytes, where: str) -> str:

@@ -8,13 +8,10 @@ may send a letter as TCP urgent data.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from enum import IntFlag
 from struct import Struct
 from typing import Final, NamedTuple
-
-from labnet.errors import DeviceFault, TooLarge, quote
 
 #: Operation bits, version, sequence number, an unused byte, length of the data.
 HEADER: Final = Struct(">BBBxI")
@@ -203,73 +200,3 @@ def next_sequence(sequence: int) -> int:
 def is_late(sequence: int, sent: int) -> bool:
     """Whether an answer with the number `sequence` belongs to a message before number `sent`."""
     return sequence != 0 and sent != 0 and (sent - sequence + 128) % 256 - 128 > 0
-
-
-# Messages
-
-_MARK = re.compile(rb"#([0-9])")
-_LONGEST_PREFIX: Final = 256
-
-
-def find_block(answer: bytes | bytearray) -> tuple[int, int] | None:
-    """Where the bytes of the data block in an answer begin, and how many they are.
-
-    The block is a definite-length one (IEEE 488.2 section 8.7.9), perhaps after a header such as
-    ``C1:WF ALL,``. For an indefinite one (``#0``) the length is -1. None as long as that is not
-    known; `DeviceFault` when there is no block.
-    """
-    mark = _MARK.search(answer, 0, _LONGEST_PREFIX)
-    if mark is None:
-        if len(answer) >= _LONGEST_PREFIX:
-            raise no_block(answer)
-        return None
-    digits = int(mark[1])
-    if not digits:
-        return mark.end(), -1
-    count = bytes(answer[mark.end() : mark.end() + digits])
-    if not count.isdigit() and count:
-        raise DeviceFault(f"a block whose length is given as {quote(count)}")
-    return (mark.end() + digits, int(count)) if len(count) == digits else None
-
-
-def take_block(answer: bytearray) -> bytearray:
-    """The bytes of the data block in a whole answer; `DeviceFault` if there is none."""
-    found = find_block(answer)
-    if found is None:
-        raise no_block(answer)
-    start, length = found
-    if length < 0:
-        length = len(answer) - start - answer.endswith(b"\n")
-    if len(answer) - start < length:
-        raise DeviceFault(f"a block of {length} bytes ended after {len(answer) - start}")
-    if bytes(answer[start + length : start + length + 16]).strip():
-        raise DeviceFault("the answer goes on after the block")
-    del answer[start + length :]
-    del answer[:start]
-    return answer
-
-
-def encode_data_block(data: bytes) -> bytes:
-    """`data` as a definite-length block (IEEE 488.2 section 7.7.6); `TooLarge` beyond 9 digits."""
-    count = b"%d" % len(data)
-    if len(count) > 9:
-        raise TooLarge(f"a block may have 999999999 bytes, not {len(data)}")
-    return b"#%d%b%b" % (len(count), count, data)
-
-
-def no_block(answer: bytes | bytearray) -> DeviceFault:
-    """The error for an answer that should have been a block."""
-    return DeviceFault(f"a block was asked for, the answer is {quote(bytes(answer[:100]))}")
-
-
-def encode_text(message: str | bytes) -> bytes:
-    """A program message as bytes, one for each character (Latin-1).
-
-    Raises UnicodeEncodeError for other characters.
-    """
-    return message if isinstance(message, bytes) else message.encode("latin-1")
-
-
-def decode_text(answer: bytes | bytearray) -> str:
-    """An answer as text, without the line end that instruments put behind it."""
-    return answer.decode("latin-1").rstrip("\r\n")
