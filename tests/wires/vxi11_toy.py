@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransportWithDisconnection
 
-from labnet.device import Identity
+from labnet.device import Device, Identity
 from labnet.devices.simulated.linktester import LinkTester
 from labnet.framing.xdr import RecordSplitter, XdrReader
 from labnet.wires.vxi11 import codec
@@ -40,6 +40,17 @@ class Reference(LinkTester):
     """The instrument of the recordings."""
 
     identity = Identity("LABNET", "REF", "0", "1")
+
+
+class Sayer(Device):
+    """Answers every question with the same bytes."""
+
+    identity = Reference.identity
+    says = b""
+
+    def message(self, data: bytes, expect_reply: bool) -> bytes | None:
+        """Answers."""
+        return self.says if expect_reply else None
 
 
 class Wire(StringTransportWithDisconnection):
