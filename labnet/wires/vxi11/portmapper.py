@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import DatagramProtocol, Factory
@@ -182,8 +183,9 @@ class OwnPortmapper(Publication):
         self._ports = ports
 
     async def stop(self) -> None:
-        for port in self._ports:
-            await port.stopListening()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
         await self._listener.stop()
 
 
@@ -197,7 +199,8 @@ class Registration(Publication):
         self._mappings = mappings
 
     async def stop(self) -> None:
-        for mapping in self._mappings:
+        mappings, self._mappings = self._mappings, ()
+        for mapping in mappings:
             try:
                 await self._client.unset(mapping)
             except LabError as error:
