@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from labnet.device import Device as Device
     from labnet.device import command as command
     from labnet.device import parameter as parameter
+    from labnet.resources import list_resources as list_resources
+    from labnet.resources import open_resource as open_resource
     from labnet.service import Lab as Lab
     from labnet.specs import Identity as Identity
 
@@ -16,9 +18,13 @@ _HOMES = {
     "Identity": "labnet.specs",
     "Lab": "labnet.service",
     "command": "labnet.device",
+    "list_resources": "labnet.resources",
+    "open_resource": "labnet.resources",
     "parameter": "labnet.device",
 }
-__all__ = ["Device", "Identity", "Lab", "command", "parameter"]
+__all__ = [
+    "Device", "Identity", "Lab", "command", "list_resources", "open_resource", "parameter",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

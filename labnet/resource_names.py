@@ -22,7 +22,7 @@ Wire = Literal["vxi11", "hislip", "scpi", "vicp"]
 
 _START = re.compile(
     r"(?P<interface>TCPIP|VICP)(?P<board>[0-9]{0,4})::"
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s,/]+))"
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]\s,/@]+))"
     r"(?:,(?P<port>[0-9]{1,5}))?"
     r"(?P<rest>(?:::.*)?)\Z",
     re.IGNORECASE | re.DOTALL,

@@ -320,7 +320,9 @@ class LabService(MultiService):
         lab = self._host()
         self.discovery = Discovery(keys, self.config.lab.name, lab.devices(), lab.reactor)
         found = [
-            listening(it.wire.name, it.listener.address, served_names(it.common, lab))
+            listening(
+                it.wire.name, it.listener.address, served_names(it.common, lab), it.listener.example
+            )
             for it in services
             if it.listener is not None
         ]

@@ -95,7 +95,8 @@ def services(
     """The services of a lab.
 
     `identities` are those of its devices by path; `device` is the one that the web server at
-    `web_port` identifies. A listener that none of `addresses` reaches is left out.
+    `web_port` identifies. A listener that none of `addresses` reaches is left out, and one of
+    VXI-11 that has no port mapper.
     """
     host = host_name(host)
     found: list[Service] = []
@@ -109,7 +110,7 @@ def services(
         found.append(Service("_lxi._tcp", name, host, web_port, where, text))
     for listener in listeners:
         where = reachable(listener.host, addresses)
-        if where:
+        if where and (listener.wire != "vxi11" or listener.port == PORTMAPPER):
             found.append(_service(listener, identities, lab, host, where))
     return _apart(found)
 

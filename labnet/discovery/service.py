@@ -15,13 +15,16 @@ from labnet.discovery.lxi import About, machine_name, site
 from labnet.discovery.mdns import Announcer, Service
 from labnet.discovery.records import (
     INSTRUMENTS,
+    PORTMAPPER,
     Listening,
     bound,
     reachable,
     services,
 )
+from labnet.errors import BadArguments
 from labnet.logs import Logger
 from labnet.registry import DeviceNode
+from labnet.resource_names import parse_resource_name
 from labnet.specs import Identity
 from labnet.transports.listening import CannotListen, why_not
 
@@ -152,10 +155,23 @@ class Discovery:
         )
 
 
-def listening(wire: str, address: str, devices: Mapping[str, str]) -> Listening | None:
-    """A listener by the address that it is bound to; None for one that is not on the network."""
+def listening(
+    wire: str, address: str, devices: Mapping[str, str], example: str = ""
+) -> Listening | None:
+    """A listener by the address that it is bound to; None for one that is not on the network.
+
+    The `example` of a VXI-11 listener tells whether clients find its port by the port mapper.
+    """
     where = bound(address)
-    return None if where is None else Listening(wire, *where, devices)
+    if where is None:
+        return None
+    host, port = where
+    if wire == "vxi11":
+        try:
+            port = parse_resource_name(example).port or PORTMAPPER
+        except BadArguments:
+            pass
+    return Listening(wire, host, port, devices)
 
 
 def _all_paths(listeners: Sequence[Listening]) -> list[str]:

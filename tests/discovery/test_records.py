@@ -14,6 +14,7 @@ from labnet.discovery.records import (
     resources,
     services,
 )
+from labnet.discovery.service import listening
 from labnet.specs import Identity
 
 LOOP = "127.0.0.1"
@@ -133,6 +134,17 @@ class ServiceTests(SynchronousTestCase):
         kinds = {service.kind for service in self.found(device=None)}
         self.assertNotIn("_lxi._tcp", kinds)
         self.assertNotIn("_http._tcp", kinds)
+
+    def test_vxi11_without_a_port_mapper(self) -> None:
+        self.assertEqual(listening("vxi11", "tcp:1024", {}, "TCPIP::h::inst0::INSTR"),
+                         Listening("vxi11", LOOP, 111, {}))  # fmt: skip
+        hidden = listening("vxi11", "tcp:1024", {"": "dmm"}, "TCPIP::h,1024::inst0::INSTR")
+        self.assertEqual(hidden, Listening("vxi11", LOOP, 1024, {"": "dmm"}))
+        assert hidden is not None
+        found = services(
+            [hidden], IDENTITIES, [LOOP], lab="demo", host="lab", device=None, web_port=0
+        )
+        self.assertEqual(found, [])
 
     def test_what_nobody_reaches_is_left_out(self) -> None:
         found = self.found(addresses=["10.0.0.5"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,19 @@ device = dmm
 [discovery]
 manufacturer = LeCroy (simulated)
 device = scope
+"""
+LISTING = """
+from twisted.internet.task import react
+import labnet
+
+async def main(reactor):
+    for found in await labnet.list_resources(timeout=3, reactor=reactor):
+        print(found.name, found.manufacturer, found.model, found.serial)
+    scope = labnet.open_resource(found.name, reactor=reactor)
+    print(await scope.query("*IDN?"))
+    await scope.close()
+
+react(main)
 """
 ANNOUNCED = re.compile(r"announced as .*; see (\S+)")
 
@@ -109,7 +123,7 @@ class VisaTests(TestCase):
         python = peer("pyvisa-py")
         if not Path("/usr/sbin/ip").exists() and not Path("/sbin/ip").exists():
             raise SkipTest("there is no command ip")
-        networks = Networks(self)
+        networks = self.networks = Networks(self)
         await networks.make()
         file = Path(cast(Any, self).mktemp()).absolute()
         here = re.sub("listen = .*", rf"\g<0>:interface={networks.HERE}", LAB)
@@ -132,6 +146,22 @@ class VisaTests(TestCase):
         await self.visa.ask("open", "scope", "VICP::10.77.18.1::INSTR", timeout=10_000)
         answer = await self.visa.ask("query", "scope", "*IDN?")
         self.assertEqual(answer.strip(), "labnet,SIM-SCOPE,O0000001,1.0")
+
+    async def test_labnet_lists_it_too(self) -> None:
+        """With what each instrument is, from the other machine."""
+        file = Path(cast(Any, self).mktemp()).absolute()
+        file.write_text(LISTING)
+        command = self.networks.on(1, sys.executable, str(file))
+        done = await run(self, *command, env={"PYTHONPATH": str(ROOT)})
+        self.assertEqual(done.code, 0, done.errors)
+        self.assertEqual(
+            done.text.splitlines(),
+            [
+                "TCPIP0::10.77.18.1::5025::SOCKET LeCroy (simulated) SIM-DMM D0000001",
+                "VICP::10.77.18.1::INSTR LeCroy (simulated) SIM-SCOPE O0000001",
+                "labnet,SIM-SCOPE,O0000001,1.0",
+            ],
+        )
 
     async def test_nothing_is_listed_after_the_end(self) -> None:
         await self.lab.stop()
