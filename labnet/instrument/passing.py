@@ -130,11 +130,19 @@ class PassingChannel(InstrumentChannel):
         return self.status.serial_poll()
 
     def clear(self) -> None:
-        """Device clear: this session's messages, and the device if it has a clear of its own."""
+        """Device clear: this session's messages, and the device if it has a clear of its own.
+
+        A device that somebody else has locked is left alone.
+        """
         super().clear()
         own = getattr(self.node.device, "clear", None)
-        if callable(own) and not self.closed:
-            self._hook(own, (), None).addErrback(self._not_passed)
+        if not callable(own) or self.closed:
+            return
+        try:
+            self.check_locks()
+        except Locked:
+            return
+        self._hook(own, (), None).addErrback(self._not_passed)
 
 
 def without_terminator(message: bytes) -> bytes:
