@@ -60,6 +60,13 @@ ROWS: tuple[Wire, ...] = (
         help="VISA SOCKET sessions, netcat, lxi-tools: SCPI lines",
     ),
     Wire(
+        name="vxi11",
+        server="labnet.wires.vxi11.server",
+        client="labnet.wires.vxi11.client.Vxi11Client",
+        port=9010,
+        help="VISA INSTR sessions, python-vxi11, lxi-tools: ONC RPC",
+    ),
+    Wire(
         name="hislip",
         server="labnet.wires.hislip.server",
         client="labnet.wires.hislip.client.HislipClient",

@@ -18,11 +18,13 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from labnet.device import Device
+from labnet.framing.xdr import encode_uint
 from labnet.lab import Lab, ServeOptions
 from labnet.transports.zmq import Peer
 from labnet.wires.hislip.codec import Type, encode, encode_initialize
 from labnet.wires.plesty.server import PlestyFactory
 from labnet.wires.table import WIRES
+from labnet.wires.vxi11.codec import CreateLink, ErrorCode
 from tests.instrument.toy import Supply
 from tests.wires.hislip_toy import OPENING, SYNCHRONOUS
 from tests.wires.plesty_toy import SentReplies, Toy
@@ -30,6 +32,15 @@ from tests.wires.toy_motor import ToyMotor
 from tests.wires.vectors import exchanges, records
 from tests.wires.vicp_toy import answers, connections
 from tests.wires.vicp_toy import message as vicp_message
+from tests.wires.vxi11_toy import (
+    MADE_AT,
+    Reference,
+    recorded,
+    replies,
+    vxi11_call,
+    vxi11_read,
+    vxi11_write,
+)
 
 
 class Client(Protocol):
@@ -230,6 +241,57 @@ class Vicp(StreamWire):
         return bool(found) and not found[-1][1].startswith(b"-") and found[-1][1] != b"0\n"
 
 
+class Vxi11Client(StreamClient):
+    """A client that makes its link when it is first needed, and puts error 11 into words."""
+
+    link = b""
+    LOCKED = b"(locked)"
+
+    def tell(self, *pieces: bytes) -> bytes:
+        if not self.link and any(Vxi11.LINK in piece for piece in pieces):
+            made = super().tell(vxi11_call(10, CreateLink(1, 0, 0, b"inst0").encode()))
+            self.link = made[MADE_AT : MADE_AT + 4]
+        answer = super().tell(*(piece.replace(Vxi11.LINK, self.link) for piece in pieces))
+        codes = [reply.record[reply.at :][:4] for reply in replies(answer) if not reply.problem]
+        return answer + self.LOCKED if encode_uint(ErrorCode.LOCKED) in codes else answer
+
+
+class Vxi11(StreamWire):
+    """SCPI messages in remote procedure calls; each recorded call on a connection of its own."""
+
+    name = "vxi11"
+    LINK = b"\x7fLID"  # stands for the link of the client
+    options = {"max_receive": 1024}
+    half = vxi11_write(b"LEVEL 1", LINK)[:-3]
+    too_long = vxi11_write(b"LEVEL " + b"1" * 2000, LINK)
+
+    def serve(self, lab: Lab, device: str, **options: Any) -> Callable[[], Client]:
+        return super().serve(lab, device, portmapper="none", **options)
+
+    def client(self, reactor: MemoryReactorClock, factory: Any) -> Client:
+        return Vxi11Client(reactor, factory)
+
+    def device(self, clock: Any) -> Device:
+        return Reference(clock=clock)
+
+    def cases(self) -> list[list[bytes]]:
+        create = vxi11_call(10, CreateLink(1, 0, 0, b"inst0").encode())
+        return [[create, call.call if call.link is None else call.to(1)] for call in recorded()]
+
+    def read(self) -> bytes:
+        return vxi11_write(b"LEVEL?", self.LINK) + vxi11_read(self.LINK)
+
+    def write(self, value: float) -> bytes:
+        return vxi11_write(b"LEVEL %f;:SYST:ERR?" % value, self.LINK) + vxi11_read(self.LINK)
+
+    def lock(self, name: str) -> bytes:
+        return vxi11_call(18, self.LINK + bytes(8))
+
+    def succeeded(self, reply: bytes) -> bool:
+        found = replies(reply.removesuffix(Vxi11Client.LOCKED))
+        return bool(found) and not any(reply.problem or reply.results().uint() for reply in found)
+
+
 class HislipClient:
     """Both channels of a session; the first message of what it tells says which one is meant."""
 
@@ -365,5 +427,5 @@ class Plesty:
         return json.loads(reply)["status"] == "ok"
 
 
-_ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Hislip(), Plesty())
+_ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Vxi11(), Hislip(), Plesty())
 ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}

@@ -18,6 +18,7 @@ from labnet.wires.vxi11.rpc import encode_call
 from labnet.wires.vxi11.server import AbortFactory, Options, Vxi11Factory
 from tests.wires.vxi11_toy import (
     LINK_AT,
+    MADE_AT,
     Client,
     Recorded,
     Reference,
@@ -27,8 +28,6 @@ from tests.wires.vxi11_toy import (
 )
 
 ABORT_PORT = 46533
-MADE_AT = 32
-"""Where lid, abort port and size are in the reply to create_link."""
 
 
 class Situation:

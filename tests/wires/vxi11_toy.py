@@ -35,6 +35,9 @@ HOST = "10.77.0.1"
 LINK_AT = 44
 """Where the link is in a record with its mark, for calls without a credential."""
 
+MADE_AT = 32
+"""Where link, abort port and size are in the reply to create_link."""
+
 
 class Reference(LinkTester):
     """The instrument of the recordings."""
@@ -76,6 +79,22 @@ def replies(data: bytes) -> list[Reply]:
     found = [read_reply(record) for record in splitter.feed(data)]
     assert not splitter.pending and not splitter.fault, data[:100]
     return found
+
+
+def vxi11_call(procedure: int, arguments: bytes) -> bytes:
+    """A call of the core channel."""
+    return core(procedure, arguments)
+
+
+def vxi11_write(message: bytes, link: bytes) -> bytes:
+    """A whole message."""
+    head, data, padding = DeviceWrite(0, 1000, 0, codec.END, message).encode()
+    return core(11, b"".join((link, head[4:], data, padding)))
+
+
+def vxi11_read(link: bytes) -> bytes:
+    """A read that does not wait."""
+    return core(12, link + DeviceRead(0, 1 << 20, 0, 0, 0, 0).encode()[4:])
 
 
 def core(procedure: int, arguments: bytes = b"", xid: int = 1) -> bytes:
