@@ -73,8 +73,10 @@ class LoopbackTests(TestCase):
         self.addCleanup(lambda: self.lab.stop(0.1))
         self.lab.attach("link", LinkTester())
 
-    async def opened(self, wire: str, pattern: str) -> MessageClient:
-        served = await serve_on_loopback(self.lab, wire, device="link", reactor=reactor)
+    async def opened(self, wire: str, pattern: str, **options: Any) -> MessageClient:
+        served = await serve_on_loopback(
+            self.lab, wire, device="link", reactor=reactor, **options
+        )
         self.addCleanup(served.stop)
         client = open_resource(pattern.format(served.port), timeout=10, reactor=reactor)
         self.addCleanup(client.close)
@@ -85,6 +87,7 @@ class LoopbackTests(TestCase):
             await self.opened("scpi", "TCPIP::127.0.0.1::{}::SOCKET"),
             await self.opened("vicp", "VICP::127.0.0.1,{}::INSTR"),
             await self.opened("hislip", "TCPIP::127.0.0.1::hislip0,{}::INSTR"),
+            await self.opened("vxi11", "TCPIP::127.0.0.1,{}::inst0::INSTR", portmapper="none"),
         ]
 
     async def test_one_interface(self) -> None:
