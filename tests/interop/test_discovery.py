@@ -31,6 +31,16 @@ device = dmm
 manufacturer = LeCroy (simulated)
 device = scope
 """
+MORE = """
+[serve dmm-vxi11]
+wire = vxi11
+listen = tcp:9010
+device = dmm
+[serve dmm-hislip]
+wire = hislip
+listen = tcp:4880
+device = dmm
+"""
 LISTING = """
 from twisted.internet.task import react
 import labnet
@@ -98,7 +108,7 @@ class Networks:
         await self._ip("-n", one, *f"link set v1 netns {two}".split())
         for name, device, address in ((one, "v0", self.HERE), (two, "v1", self.THERE)):
             for command in (
-                f"addr add {address}/24 dev {device}",
+                f"addr add {address}/24 brd + dev {device}",
                 f"link set {device} up",
                 "link set lo up",
                 f"route add 224.0.0.0/4 dev {device}",
@@ -126,7 +136,7 @@ class VisaTests(TestCase):
         networks = self.networks = Networks(self)
         await networks.make()
         file = Path(cast(Any, self).mktemp()).absolute()
-        here = re.sub("listen = .*", rf"\g<0>:interface={networks.HERE}", LAB)
+        here = re.sub("listen = .*", rf"\g<0>:interface={networks.HERE}", MORE + LAB)
         file.write_text(f"{here}interfaces = *\n")
         self.lab = LabProcess()
         command = networks.on(0, *TWISTD, "labnet", "--config", str(file))
@@ -136,13 +146,22 @@ class VisaTests(TestCase):
         driver = str(DRIVERS / "visa_client.py")
         self.visa.start(self, networks.on(1, python, driver))
 
-    async def test_the_scope_is_listed_and_opened(self) -> None:
-        found: list[str] = []
+    async def test_listed_and_opened(self) -> None:
+        wanted = {
+            "VICP::10.77.18.1::INSTR",
+            "TCPIP::10.77.18.1::INSTR",
+            "TCPIP::10.77.18.1::hislip0,4880::INSTR",
+        }
+        found: set[str] = set()
         for _ in range(4):  # pyvisa-py listens for one second only
-            found += await self.visa.ask("resources", limit=60)
-            if found:
+            found |= set(await self.visa.ask("resources", limit=60))
+            if found >= wanted:
                 break
-        self.assertIn("VICP::10.77.18.1::INSTR", found)
+        self.assertEqual(found, wanted)
+        for name in wanted - {"VICP::10.77.18.1::INSTR"}:
+            await self.visa.ask("open", name, name, timeout=10_000, open_timeout=5000)
+            answer = await self.visa.ask("query", name, "*IDN?")
+            self.assertEqual(answer.strip(), "labnet,SIM-DMM,D0000001,1.0")
         await self.visa.ask("open", "scope", "VICP::10.77.18.1::INSTR", timeout=10_000)
         answer = await self.visa.ask("query", "scope", "*IDN?")
         self.assertEqual(answer.strip(), "labnet,SIM-SCOPE,O0000001,1.0")
@@ -158,6 +177,8 @@ class VisaTests(TestCase):
             done.text.splitlines(),
             [
                 "TCPIP0::10.77.18.1::5025::SOCKET LeCroy (simulated) SIM-DMM D0000001",
+                "TCPIP0::10.77.18.1::hislip0::INSTR LeCroy (simulated) SIM-DMM D0000001",
+                "TCPIP0::10.77.18.1::inst0::INSTR LeCroy (simulated) SIM-DMM D0000001",
                 "VICP::10.77.18.1::INSTR LeCroy (simulated) SIM-SCOPE O0000001",
                 "labnet,SIM-SCOPE,O0000001,1.0",
             ],
