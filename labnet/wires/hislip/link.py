@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 
 from labnet.errors import Cancelled, DeviceFault, LabError, NotConnected, TooLarge
@@ -218,13 +217,14 @@ class Link:
         """Does not read on from an instrument that sends what nobody reads."""
         answer = self._answer
         full = answer.waiting is None and len(answer.data) > MAX_UNREAD
-        transport = self.synchronous.transport
-        if full != self._held_back and IPushProducer.providedBy(transport):
-            self._held_back = full
-            if full:
-                transport.pauseProducing()
-            else:
-                transport.resumeProducing()
+        transport: Any = self.synchronous.transport
+        if full == self._held_back or transport is None:
+            return
+        self._held_back = full
+        if full:
+            transport.pauseProducing()
+        else:
+            transport.resumeProducing()
 
     # What comes on the synchronous channel
 
