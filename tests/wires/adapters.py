@@ -134,6 +134,7 @@ class StreamWire:
     name: str
     waits = False
     splits = ("whole", "bytewise", "joined")
+    newest = -1  # which of the ports that were opened last is the wire's
 
     def serve(self, lab: Lab, device: str, **options: Any) -> Callable[[], Client]:
         module = WIRES[self.name].load_server()
@@ -144,7 +145,7 @@ class StreamWire:
         )
         assert listening.called, "a TCP port opens at once"
         listening.addErrback(Failure.raiseException)
-        factory = reactor.tcpServers[-1][1]
+        factory = reactor.tcpServers[self.newest][1]
         return partial(self.client, reactor, factory)
 
     def client(self, reactor: MemoryReactorClock, factory: Any) -> Client:
@@ -260,6 +261,7 @@ class Vxi11(StreamWire):
     """SCPI messages in remote procedure calls; each recorded call on a connection of its own."""
 
     name = "vxi11"
+    newest = -2  # the last one is for aborts
     LINK = b"\x7fLID"  # stands for the link of the client
     options = {"max_receive": 1024}
     half = vxi11_write(b"LEVEL 1", LINK)[:-3]

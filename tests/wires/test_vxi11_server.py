@@ -671,7 +671,7 @@ class ListenTests(SynchronousTestCase):
     def test_ports(self) -> None:
         listener = self.successResultOf(self.listen(abort_port=9011))
         ports = [(port, interface) for port, _, _, interface in self.clock.tcpServers]
-        self.assertEqual(ports, [(9011, "127.0.0.1"), (9010, "127.0.0.1")])
+        self.assertEqual(ports, [(9010, "127.0.0.1"), (9011, "127.0.0.1")])
         self.assertRegex(listener.example, r"^TCPIP::[0-9.]+,[0-9]+::inst0::INSTR$")
         self.successResultOf(Deferred.fromCoroutine(listener.stop()))
 

@@ -30,11 +30,11 @@ Progress = Callable[[int, int], None]
 class Vxi11Client(LinkKeeper):
     """One device of one instrument or gateway, such as ``inst0`` or ``gpib0,5``.
 
-    The instrument's port is asked of its port mapper, or is `port`. `timeout` is the seconds a
-    request may take, connecting and waiting for earlier ones included; each request may have its
-    own. With `lock_timeout` (seconds) an operation that meets another client's lock waits so long
-    in addition. `keepalive` (seconds, 0 for none) is after what silence a dead peer is found.
-    `terminator` is put behind messages of text.
+    The instrument's port is asked of its port mapper, or is `port` (as in ``host:port``). `timeout`
+    is the seconds a request may take, connecting and waiting for earlier ones included; each
+    request may have its own. With `lock_timeout` (seconds) an operation that meets another client's
+    lock waits so long in addition. `keepalive` (seconds, 0 for none) is after what silence a dead
+    peer is found. `terminator` is put behind messages of text.
 
     Methods return Deferreds that fail with a `LabError`, whose `visa_status` is the status code
     that a VISA library would give: `TimedOut` naming the instrument, `Locked`, `UnknownName` for a
@@ -117,7 +117,7 @@ class Vxi11Client(LinkKeeper):
         at = 0
         whole = memoryview(data)
         while True:
-            piece = whole[at : at + linked.piece] if len(data) > linked.piece else whole
+            piece = whole[at : at + linked.piece]
             last = at + len(piece) == len(data)
             taken = await linked.write(
                 cast(bytes, piece), self._left(end), self._flags, self.lock_timeout, last

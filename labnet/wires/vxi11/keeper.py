@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from functools import partial
 from random import getrandbits
@@ -44,6 +45,8 @@ DEFAULT_LIMIT = 1 << 30
 HANDLE = b"labnet"
 """The handle of service requests; there is one link on a connection."""
 
+_HOST_AND_PORT = re.compile(r"([^:]+):([0-9]{1,5})\Z")
+
 _IN_STEP = (Locked, NotAllowed, UnknownName, BadArguments)
 """Failures after which nothing is left to come from the instrument."""
 
@@ -71,6 +74,8 @@ class LinkKeeper:
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
+        if port is None and (match := _HOST_AND_PORT.match(host)) is not None:
+            host, port = match[1], int(match[2])
         self.host = host
         self.device = device
         self.where = host if port is None else f"{host}:{port}"

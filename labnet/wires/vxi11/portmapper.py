@@ -306,6 +306,8 @@ def listen_udp(
     A socket that is bound to one address does not hear broadcasts.
     """
     protocol = PortmapDatagrams(directory, admission)
+    if not hasattr(reactor, "listenUDP"):
+        raise CannotListen(f"udp:{number}", "this reactor has no UDP")
     try:
         ports = [reactor.listenUDP(number, protocol, interface=host)]
     except CannotListenError as error:

@@ -232,8 +232,8 @@ async def listen(
     opened: list[TcpListener] = []
     try:
         for make, where in (
-            (AbortFactory(factory), abort_endpoint(address, options.abort_port)),
             (factory, address),
+            (AbortFactory(factory), abort_endpoint(address, options.abort_port)),
         ):
             opened.append(
                 await listen_tcp(
@@ -245,7 +245,7 @@ async def listen(
                     drain=common.drain,
                 )
             )
-        abort, core = opened
+        core, abort = opened
         factory.abort_port = _port_of(abort)
         mappings = (
             Mapping(Program.CORE, codec.VERSION, TCP, _port_of(core)),
