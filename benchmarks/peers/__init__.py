@@ -1,0 +1,1 @@
+"""Real servers of other makers, as the interop tests install them, with their logging off."""
