@@ -19,12 +19,14 @@ STAMP = "installed.json"
 class Peer:
     """A peer that lives in a virtual environment of its own.
 
-    ``steps`` are the arguments of one ``pip install`` each, in order.
+    ``steps`` are the arguments of one ``pip install`` each, in order. An ``optional`` peer, which
+    has to be compiled, may be missing.
     """
 
     name: str
     steps: tuple[tuple[str, ...], ...]
     note: str = ""
+    optional: bool = False
 
     @property
     def directory(self) -> Path:
@@ -100,6 +102,14 @@ PEERS: tuple[Peer, ...] = (
                 "zeroconf==0.154.0",
             ),
         ),
+    ),
+    Peer(
+        "cpyhislip",
+        (
+            ("cython==0.29.37", "setuptools==65.5.0", "wheel==0.48.0"),
+            ("--no-build-isolation", "cPyHiSLIP==0.2.2.4"),
+        ),
+        optional=True,
     ),
     Peer("xmlschema", (("elementpath==5.1.4", "xmlschema==4.3.2"),)),
     Peer("lecroyparser", (("numpy==2.4.6", "lecroyparser==1.4.2"),)),

@@ -274,3 +274,43 @@ class ClientTests(HislipCase):
         [(succeeded, _)] = await outcome
         self.assertFalse(succeeded)
         self.assertEqual(await client.query("*IDN?"), IDENTITY)
+
+
+class CompiledClientTests(TestCase):
+    """cPyHiSLIP, a client in C++.
+
+    Only what it does on the synchronous channel: its asynchronous calls lose answers by themselves
+    ("No promise"), and connecting does so unless answers there come a little later.
+    """
+
+    timeout = 90
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        peer("cpyhislip")
+        self.lab = start_lab(
+            self, LAB.replace("interrupted = quiet", "interrupted = quiet\nasync_delay = 0.005")
+        )
+        port = await self.lab.port("linktester", "hislip")
+        self.client = start(self, "cpyhislip", "cpyhislip_client", "127.0.0.1", str(port))
+
+    async def test_queries(self) -> None:
+        self.assertEqual(await self.client.ask("query", "*IDN?\n"), IDENTITY + "\n")
+        for number in range(100):
+            answer = await self.client.ask("query", f'TEST:ECHO? "{number}"\n')
+            self.assertEqual(answer, f'"{number}"\n')
+        self.assertEqual(await self.client.ask("query", "SYST:ERR?\n"), '0,"No error"\n')
+
+    async def test_blocks(self) -> None:
+        for size in (0, 1, 8192, 1_000_000, 3_000_000):
+            answer = b"#%d%d%b\n" % (len(str(size)), size, pattern(size))
+            got = await self.client.ask("query_sum", f"TEST:BLOCK? {size}\n")
+            self.assertEqual(got, [len(answer), zlib.crc32(answer)])
+        for size in (0, 70_000, 3_000_000):
+            await self.client.ask("send_block", "TEST:LOAD", size)
+            expected = f"{size},{zlib.crc32(pattern(size))}\n"
+            self.assertEqual(await self.client.ask("query", "TEST:LOAD:SUM?\n"), expected)
+
+    async def test_trigger(self) -> None:
+        before = int(await self.client.ask("query", "TEST:TRIG?\n"))
+        await self.client.ask("trigger")
+        self.assertEqual(int(await self.client.ask("query", "TEST:TRIG?\n")), before + 1)
