@@ -103,6 +103,7 @@ PEERS: tuple[Peer, ...] = (
             ),
         ),
     ),
+    Peer("python-vxi11", (("setuptools==80.9.0",), ("--no-build-isolation", "python-vxi11==0.9"))),
     Peer(
         "cpyhislip",
         (
@@ -117,6 +118,8 @@ PEERS: tuple[Peer, ...] = (
 
 TOOLS: tuple[Tool, ...] = (
     Tool("lxi", "lxi-tools", ("lxi",)),
+    Tool("rpcbind", "rpcbind", ("rpcbind",)),
+    Tool("ip", "iproute2", ("ip",)),
     # Other netcats take other options: the OpenBSD one goes by this name where there are several.
     Tool("nc", "netcat-openbsd", ("nc.openbsd", "nc")),
 )
