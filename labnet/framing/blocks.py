@@ -48,12 +48,17 @@ def take_block(answer: bytearray) -> bytearray:
     return answer
 
 
+def block_header(length: int) -> bytes:
+    """What begins a definite-length block of so many bytes; `TooLarge` beyond nine digits."""
+    count = b"%d" % length
+    if len(count) > 9:
+        raise TooLarge(f"a block may have 999999999 bytes, not {length}")
+    return b"#%d%b" % (len(count), count)
+
+
 def encode_block(data: bytes) -> bytes:
     """`data` as a definite-length block; `TooLarge` beyond nine digits."""
-    count = b"%d" % len(data)
-    if len(count) > 9:
-        raise TooLarge(f"a block may have 999999999 bytes, not {len(data)}")
-    return b"#%d%b%b" % (len(count), count, data)
+    return block_header(len(data)) + data
 
 
 def encode_text(message: str | bytes) -> bytes:

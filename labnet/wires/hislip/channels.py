@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -12,6 +13,7 @@ from zope.interface import implementer
 from labnet.errors import LabError, NotConnected
 from labnet.framing.blocks import find_block
 from labnet.transports.kept import ClientProtocol, no_answer
+from labnet.transports.prompt import write_now
 from labnet.wires.hislip import codec
 from labnet.wires.hislip.codec import Message, MessageSplitter, Piece
 
@@ -53,7 +55,7 @@ class Channel(ClientProtocol):
     def send(self, data: bytes) -> None:
         """Sends whole messages."""
         assert self.transport is not None
-        self.transport.write(data)
+        write_now(self.transport, data)
 
     def ended(self) -> None:
         self.failed(no_answer(self.where))
@@ -95,18 +97,20 @@ class Request:
 class Sending:
     """A long message on its way: `send` gets part by part, and whether it is the last one.
 
-    `done` fires when all have been sent; cancelling it, or `fail`, keeps back the rest.
+    The message is `pieces`, joined. `done` fires when all has been sent; cancelling it, or `fail`,
+    keeps back the rest.
     """
 
     def __init__(
         self,
-        data: bytes,
+        pieces: Sequence[bytes],
         size: int,
-        send: Callable[[memoryview, bool], None],
+        send: Callable[[Sequence[memoryview], bool], None],
         progress: Progress | None,
     ) -> None:
         self.done: Deferred[None] = Deferred(lambda _: None)
-        self._data = memoryview(data)
+        self._pieces = deque(memoryview(piece) for piece in pieces)
+        self._length = sum(map(len, pieces))
         self._size = size
         self._send = send
         self._progress = progress
@@ -115,18 +119,31 @@ class Sending:
     @property
     def complete(self) -> bool:
         """Whether the last part has been sent."""
-        return self._at == len(self._data)
+        return self._at == self._length
 
     def resumeProducing(self) -> None:
         if self.done.called:
             return
-        part = self._data[self._at : self._at + self._size]
-        self._at += len(part)
+        part = self._part()
+        self._at += sum(map(len, part))
         self._send(part, self.complete)
         if self._progress is not None:
-            self._progress(self._at, len(self._data))
+            self._progress(self._at, self._length)
         if self.complete and not self.done.called:
             self.done.callback(None)
+
+    def _part(self) -> list[memoryview]:
+        """The bytes of the next message."""
+        part = []
+        room = self._size
+        while room and self._pieces:
+            piece = self._pieces.popleft()
+            if len(piece) > room:
+                self._pieces.appendleft(piece[room:])
+                piece = piece[:room]
+            part.append(piece)
+            room -= len(piece)
+        return part
 
     def stopProducing(self) -> None:
         """The connection is lost; the link tells who waits."""

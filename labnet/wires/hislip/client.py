@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
@@ -35,7 +35,7 @@ from labnet.errors import (
     quote,
     shorten,
 )
-from labnet.framing.blocks import decode_text, encode_block, encode_text, take_block
+from labnet.framing.blocks import block_header, decode_text, encode_text, take_block
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import Connections
@@ -166,7 +166,8 @@ class HislipClient:
         """
 
         async def run(link: Link) -> None:
-            await link.send(b"".join((encode_text(header), b" ", encode_block(data))), progress)
+            start = b"%b %b" % (encode_text(header), block_header(len(data)))
+            await link.send(start, data, progress=progress)
 
         return self._request(_shown(header, self.where), run, timeout)
 
@@ -189,11 +190,33 @@ class HislipClient:
     def _ask(
         self, message: str | bytes, progress: Progress | None, timeout: float | None
     ) -> Deferred[bytearray]:
+        link = self._link
+        if link is not None and link.ready and not self._turn.locked and len(message) <= link.part:
+            return self._ask_now(link, message, progress, timeout)
+
         async def run(link: Link) -> bytearray:
             await link.send(encode_text(message))
             return await link.read(progress)
 
         return self._request(_shown(message, self.where), run, timeout)
+
+    def _ask_now(
+        self, link: Link, message: str | bytes, progress: Progress | None, timeout: float | None
+    ) -> Deferred[bytearray]:
+        """`_ask` when nothing has to be waited for; a coroutine would take half as long again."""
+        try:
+            link.send(encode_text(message))
+        except LabError as error:
+            return fail(error)
+        self._turn.acquire()
+        answer = link.read(progress)
+        answer.addBoth(self._turn_over)
+        seconds = self.timeout if timeout is None else timeout
+        return answer.addTimeout(seconds, self._clock, partial(_late_answer, message, self.where))
+
+    def _turn_over(self, result: T) -> T:
+        self._turn.release()
+        return result
 
     # Beside the messages
 
@@ -425,6 +448,10 @@ class HislipClient:
 
 def _timed_out(what: str, _: object, limit: float) -> Failure:
     raise TimedOut(what, limit)
+
+
+def _late_answer(message: str | bytes, where: str, _: object, limit: float) -> Failure:
+    raise TimedOut(_shown(message, where), limit)
 
 
 def _milliseconds(seconds: float) -> int:

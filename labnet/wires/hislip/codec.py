@@ -159,11 +159,15 @@ class PoorlyFormed(LabError):
 
 
 def encode(
-    type: int, control: int = 0, parameter: int = 0, payload: bytes | bytearray | memoryview = b""
+    type: int,
+    control: int = 0,
+    parameter: int = 0,
+    *payload: bytes | bytearray | memoryview,
 ) -> bytes:
-    """A whole message."""
-    header = HEADER.pack(PROLOGUE, type, control, parameter, len(payload))
-    return b"".join((header, payload)) if payload else header
+    """A whole message; its payload may come in pieces."""
+    length = sum(map(len, payload)) if payload else 0
+    header = HEADER.pack(PROLOGUE, type, control, parameter, length)
+    return b"".join((header, *payload)) if length else header
 
 
 class MessageSplitter:

@@ -7,7 +7,7 @@ The rules of IVI-6.1 for clients in synchronized mode: which answer belongs to w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -68,7 +68,8 @@ class Link:
         self._limit = limit
         self._serviced = serviced
         self._lost = lost
-        self._part = codec.payload_size(PART)
+        #: Bytes of payload that go into one message.
+        self.part = codec.payload_size(PART)
         self._requests: deque[Request] = deque()
         self._opening: Deferred[Message] | None = None
         self._acknowledged: Deferred[None] | None = None
@@ -107,9 +108,14 @@ class Link:
         answer = await self.request(Type.ASYNC_MAXIMUM_MESSAGE_SIZE, payload=payload)
         theirs = codec.decode_size(answer.payload)
         if theirs:
-            self._part = codec.payload_size(min(theirs, PART))
+            self.part = codec.payload_size(min(theirs, PART))
 
     # Program messages
+
+    @property
+    def ready(self) -> bool:
+        """Whether a message may be sent now."""
+        return not (self.spent or self.clearing or self.half_sent or self._told_interrupted < 0)
 
     def calm(self) -> Deferred[None]:
         """Fires when a message may be sent: no device clear, nothing half interrupted."""
@@ -125,17 +131,17 @@ class Link:
             for deferred in waiting:
                 deferred.callback(None)
 
-    def send(self, data: bytes, progress: Progress | None = None) -> Deferred[None]:
-        """Sends a program message; what has come for the one before it is dropped.
+    def send(self, *pieces: bytes, progress: Progress | None = None) -> Deferred[None]:
+        """Sends a program message, `pieces` joined; what has come for the last one is dropped.
 
         Fires when all has been handed to the system. Cancelling it leaves the session in need of a
         device clear. Raises `NotConnected` if the session has ended.
         """
         self._restart()
-        if len(data) <= self._part and progress is None:
-            self.send_part(data, True)
+        if progress is None and sum(map(len, pieces)) <= self.part:
+            self._send_part(pieces, True)
             return succeed(None)
-        self._sending = sending = Sending(data, self._part, self.send_part, progress)
+        self._sending = sending = Sending(pieces, self.part, self._send_part, progress)
         transport: Any = self.synchronous.transport
         transport.registerProducer(sending, False)
         return sending.done.addBoth(self._sent, sending)
@@ -149,19 +155,18 @@ class Link:
             transport.unregisterProducer()
         return result
 
-    def send_part(self, data: bytes | memoryview, last: bool) -> None:
-        """Sends one message."""
-        self._send(DATA_END if last else DATA, data)
+    def _send_part(self, pieces: Sequence[bytes | memoryview], last: bool) -> None:
+        self._send(DATA_END if last else DATA, *pieces)
 
     def trigger(self) -> None:
         """Sends a Trigger message."""
         self._restart()
-        self._send(TRIGGER, b"")
+        self._send(TRIGGER)
 
-    def _send(self, kind: int, data: bytes | memoryview) -> None:
+    def _send(self, kind: int, *payload: bytes | memoryview) -> None:
         number = self._last = self._next
         self._next = next_id(number)
-        self.synchronous.send(codec.encode(kind, self._take_delivered(), number, data))
+        self.synchronous.send(codec.encode(kind, self._take_delivered(), number, *payload))
 
     def _take_delivered(self) -> int:
         """The RMT-delivered bit, which is told once."""
