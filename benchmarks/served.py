@@ -50,6 +50,7 @@ WIRES = (
     ("blocking", "plesty", "tcp://127.0.0.1:*"),
     ("plain", "scpi", "tcp:0"),
     ("linktester", "scpi", "tcp:0"),
+    ("linktester", "hislip", "tcp:0"),
 )
 
 

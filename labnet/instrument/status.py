@@ -195,6 +195,10 @@ class Status:
 
     def update(self) -> None:
         """Look for a new reason for service (IEEE 488.2 section 11.3.3)."""
+        if not self._sre and not self.device_requests:  # nobody wants to know: each response asks
+            self._reasons = 0
+            self._requesting = False
+            return
         enabled = self._sre | (StatusByte.DEVICE if self.device_requests else 0)
         reasons = self._summary() & enabled
         new, self._reasons = reasons & ~self._reasons, reasons

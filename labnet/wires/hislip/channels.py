@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, ITCPTransport
 from zope.interface import implementer
 
 from labnet.errors import LabError, NotConnected
@@ -152,3 +153,53 @@ class Sending:
         """The rest is not sent."""
         if not self.done.called:
             self.done.errback(error)
+
+
+class Watch:
+    """A time limit for one Deferred after the other, for less than a timer each.
+
+    The timer of an earlier one that was done in time goes on, and then waits for what is left.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        #: The last limit.
+        self.seconds = 0.0
+        self._clock = clock
+        self._end = 0.0
+        self._watched: Deferred[Any] | None = None
+        self._late = False
+        self._timer: IDelayedCall | None = None
+
+    def begin(self, watched: Deferred[Any], seconds: float) -> None:
+        """Cancels `watched` after so many seconds, unless `end` comes first."""
+        self._watched, self._late, self.seconds = watched, False, seconds
+        self._end = end = self._clock.seconds() + seconds
+        timer = self._timer
+        if timer is None:
+            self._timer = self._clock.callLater(seconds, self._look)
+        elif timer.getTime() > end:
+            timer.reset(seconds)
+
+    def end(self) -> bool:
+        """It is done; whether it was cancelled from here."""
+        self._watched = None
+        return self._late
+
+    def _look(self) -> None:
+        self._timer = None
+        watched = self._watched
+        if watched is None:
+            return
+        left = self._end - self._clock.seconds()
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._look)
+            return
+        self._late = True
+        watched.cancel()
+
+    def close(self) -> None:
+        """Nothing is watched any more."""
+        self._watched = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

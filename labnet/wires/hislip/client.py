@@ -40,7 +40,7 @@ from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import Connections
 from labnet.wires.hislip import codec
-from labnet.wires.hislip.channels import Channel, Progress
+from labnet.wires.hislip.channels import Channel, Progress, Watch
 from labnet.wires.hislip.codec import Fatal, Lock, Message, RemoteLocal, Type
 from labnet.wires.hislip.link import Link
 
@@ -115,6 +115,7 @@ class HislipClient:
         self._clock = reactor
         self._turn = DeferredLock()
         self._clears = DeferredLock()
+        self._watch = Watch(reactor)
         self._link: Link | None = None
         self._opening: Deferred[None] | None = None
         self._openers: list[Deferred[Link]] = []
@@ -210,12 +211,14 @@ class HislipClient:
             return fail(error)
         self._turn.acquire()
         answer = link.read(progress)
-        answer.addBoth(self._turn_over)
-        seconds = self.timeout if timeout is None else timeout
-        return answer.addTimeout(seconds, self._clock, partial(_late_answer, message, self.where))
+        self._watch.begin(answer, self.timeout if timeout is None else timeout)
+        return answer.addBoth(self._turn_over, message)
 
-    def _turn_over(self, result: T) -> T:
+    def _turn_over(self, result: bytearray | Failure, message: str | bytes) -> bytearray | Failure:
+        late = self._watch.end()
         self._turn.release()
+        if late and isinstance(result, Failure) and result.check(CancelledError):
+            raise TimedOut(_shown(message, self.where), self._watch.seconds)
         return result
 
     # Beside the messages
@@ -331,6 +334,7 @@ class HislipClient:
             link.locks = 0
             link.fail(NotConnected(f"the client of {self.where} was closed"), orderly=True)
         self._lost_lock = False
+        self._watch.close()
         return self._connections.close()
 
     @property
@@ -448,10 +452,6 @@ class HislipClient:
 
 def _timed_out(what: str, _: object, limit: float) -> Failure:
     raise TimedOut(what, limit)
-
-
-def _late_answer(message: str | bytes, where: str, _: object, limit: float) -> Failure:
-    raise TimedOut(_shown(message, where), limit)
 
 
 def _milliseconds(seconds: float) -> int:
