@@ -143,10 +143,10 @@ class Labnet:
         from twisted.internet.defer import ensureDeferred
         from twisted.internet.threads import blockingCallFromThread
 
-        result: tuple[int, float] = blockingCallFromThread(
+        result: Any = blockingCallFromThread(
             self._reactor, lambda: ensureDeferred(function(*args))
         )
-        return result
+        return int(result[0]), float(result[1])
 
     def queries(self, sessions: int, seconds: float) -> tuple[int, float]:
         return self._run(self._queries, sessions, seconds)

@@ -111,7 +111,8 @@ class DemoTests(TestCase):
     def at_lab(self, text: str) -> str:
         """`text` with this lab's ports in place of the demo's."""
         other = dict(zip(self.demo_ports, self.ports, strict=True))
-        return re.sub(r"\b(5\d{3}|7891|1861|4880)\b", lambda found: other.get(found[0], found[0]), text)
+        known = r"\b(5\d{3}|7891|1861|4880)\b"
+        return re.sub(known, lambda found: other.get(found[0], found[0]), text)
 
     async def run_file(self, *command: str, text: str, **env: str) -> Finished:
         """A command whose last argument but its options is a file with this text."""
