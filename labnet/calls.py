@@ -10,7 +10,7 @@ import numpy as np
 from twisted.internet.defer import Deferred
 
 from labnet.device import ParameterState, read
-from labnet.values import Reading, frozen
+from labnet.values import AT_HAND, Reading, frozen
 
 
 def read_state(state: ParameterState) -> Any:
@@ -18,6 +18,8 @@ def read_state(state: ParameterState) -> Any:
     value = read(state)
     if state.getter is None:
         return state.reading
+    if value.__class__ in AT_HAND:
+        return state.store(state.result(value))
     if isinstance(value, CoroutineType):
         value = Deferred.fromCoroutine(value)
     if isinstance(value, Deferred):

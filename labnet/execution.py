@@ -18,9 +18,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from labnet.deadlines import Clock
-from labnet.device import Deadline
+from labnet.device import Deadline, current_deadline
 from labnet.errors import Cancelled, DeviceFault, LabError, NotConnected, TimedOut, TooLarge
 from labnet.logs import Logger
+from labnet.values import AT_HAND
 from labnet.worker import GIVEN_BACK, Caller, Gate, Job, Raised, Worker
 
 #: The most calls that wait for one device; a further one is refused.
@@ -111,14 +112,22 @@ class DeviceQueue:
         Deferred waits, `urgent` overtakes what waits. Cancelling the Deferred takes the call out of
         the queue, or tells one that runs by its `Deadline`.
         """
-        job = Job(
-            function, args, kwargs, caller, verb, needs, what, Deadline(timeout, self._seconds)
-        )
+        deadline = Deadline(timeout, self._seconds)
+        result = None
+        free = self._running is None and not self._waiting and self._worker is None
+        if free:
+            # Mostly such a call does not even wait, and so needs no job.
+            try:
+                result = self._call(function, args, kwargs, caller, verb, needs, what, deadline)
+            except LabError as error:
+                return fail(error)
+            if result.__class__ in AT_HAND:
+                self.counts["done"] += 1
+                return succeed(result)
+        job = Job(function, args, kwargs, caller, verb, needs, what, deadline)
         job.long = long
         job.inline = inline
-        if self._running is None and not self._waiting and (self._worker is None):
-            return self._at_once(job)
-        return self._enqueue(job, urgent)
+        return self._follow(job, result) if free else self._enqueue(job, urgent)
 
     def turn(
         self, *, caller: Caller, verb: str, needs: Sequence[Any], what: str, timeout: float | None
@@ -141,12 +150,10 @@ class DeviceQueue:
         )
         return turn.granted
 
-    def _at_once(self, job: Job) -> Deferred[Any]:
-        """The way of a call that finds the device free: often it does not even wait."""
-        try:
-            result = self._take_up(job)
-        except LabError as error:
-            return fail(error)
+    def _follow(self, job: Job, result: Any) -> Deferred[Any]:
+        """What becomes of a call that found the device free and has returned `result`."""
+        if isinstance(result, CoroutineType):
+            result = job.begin(result)
         if not isinstance(result, Deferred):
             self.counts["done"] += 1
             return succeed(result)
@@ -164,33 +171,53 @@ class DeviceQueue:
 
     def _take_up(self, job: Job) -> Any:
         """Begins a job in the reactor; raises `LabError`, returns a value or a Deferred."""
-        self._check(job)
-        try:
-            result = job.call()
-        except (Exception, SystemExit) as error:
-            raise self._fault(job, error) from None
+        result = self._call(
+            job.function, job.args, job.kwargs, job.caller, job.verb, job.needs, job.what,
+            job.deadline,
+        )  # fmt: skip
         return job.begin(result) if isinstance(result, CoroutineType) else result
 
-    def _check(self, job: Job) -> None:
-        if self.unavailable is not None and job.verb not in ("connect", "disconnect"):
+    def _call(
+        self,
+        function: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: dict[str, Any] | None,
+        caller: Caller,
+        verb: str,
+        needs: Sequence[Any],
+        what: str,
+        deadline: Deadline,
+    ) -> Any:
+        """Calls `function` now, if that is allowed; raises `LabError`."""
+        self._check(caller, verb, needs)
+        token = current_deadline.set(deadline)
+        try:
+            return function(*args, **kwargs) if kwargs else function(*args)
+        except (Exception, SystemExit) as error:
+            raise self._fault(what, verb, error) from None
+        finally:
+            current_deadline.reset(token)
+
+    def _check(self, caller: Caller, verb: str, needs: Sequence[Any]) -> None:
+        if self.unavailable is not None and verb not in ("connect", "disconnect"):
             raise NotConnected(f"{self.name} is not connected: {self.unavailable}")
         try:
-            self._gate.check(job.caller, job.verb, job.needs)
+            self._gate.check(caller, verb, needs)
         except LabError:
             self.counts["refused"] += 1
             raise
 
-    def _fault(self, job: Job, error: BaseException) -> LabError:
+    def _fault(self, what: str, verb: str, error: BaseException) -> LabError:
         """What went wrong in the device, in the lab's words; logged once, here."""
         self.counts["failed"] += 1
         if isinstance(error, LabError):
             return error
         if isinstance(error, CancelledError):
-            return Cancelled(f"{job.what} was cancelled")
+            return Cancelled(f"{what} was cancelled")
         kind = type(error).__name__
-        if job.verb == "poll":  # whoever polls says so once, not each time
+        if verb == "poll":  # whoever polls says so once, not each time
             return DeviceFault(str(error), kind)
-        log.warn("{what} failed: {kind}: {error}", what=job.what, kind=kind, error=str(error))
+        log.warn("{what} failed: {kind}: {error}", what=what, kind=kind, error=str(error))
         log.debug("{trace}", trace="".join(Failure(error).getTraceback()))
         return DeviceFault(fault_text(error), kind)
 
@@ -255,7 +282,7 @@ class DeviceQueue:
     def _returned(self, result: Any, job: Job) -> None:
         if isinstance(result, Failure):
             assert result.value is not None
-            result = Failure(self._fault(job, result.value))
+            result = Failure(self._fault(job.what, job.verb, result.value))
         self._aside.discard(job)
         if self._running is job:
             self._running = None
@@ -365,7 +392,7 @@ class DeviceQueue:
     def _hand_over(self, job: Job) -> None:
         assert self._worker is not None
         try:
-            self._check(job)
+            self._check(job.caller, job.verb, job.needs)
         except LabError as error:
             self._finish(job, Failure(error))
             return
@@ -390,7 +417,7 @@ class DeviceQueue:
                     job.ticket = [None]
                     again.append(job)
             elif isinstance(result, Raised):
-                self._finish(job, Failure(self._fault(job, result.error)))
+                self._finish(job, Failure(self._fault(job.what, job.verb, result.error)))
             else:
                 self._finish(job, result)
         self._waiting.extendleft(reversed(again))

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from labnet.calls import read_state
@@ -21,7 +22,7 @@ from labnet.errors import LabError
 from labnet.execution import DeviceQueue
 from labnet.lock_queue import check_text
 from labnet.locks import Change, Hold, LockService
-from labnet.logs import Logger
+from labnet.logs import Logger, shows
 from labnet.registry import DeviceNode, Node, ParameterNode, Registry
 from labnet.session import Session
 from labnet.updates import Update, Updates
@@ -367,7 +368,10 @@ class Lab:
         """What an owner did not ask for is told; what it did ask for is a matter of debugging."""
         owner, hold = change.owner, change.hold
         waited = change.what == "freed" and owner.away and owner.lost_at
-        tell = log.debug if change.what in ("taken", "freed") and not waited else log.info
+        asked = change.what in ("taken", "freed") and not waited
+        if asked and not shows(log.namespace, LogLevel.debug):
+            return
+        tell = log.debug if asked else log.info
         tell(
             "{owner} ({wire} {peer}): {what}",
             owner=owner.name,
@@ -425,7 +429,8 @@ class _Gate:
         return self._locks.epoch
 
     def check(self, caller: Any, verb: str, needs: Any) -> None:
-        if self._locks.count and needs:
+        locks = self._locks
+        if locks.count and needs and verb not in locks.open_verbs:
             caller.check(verb, needs)
 
 

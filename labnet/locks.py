@@ -43,7 +43,7 @@ class LockService(Ledger):
 
     `count`: locks held now; while it is 0 nothing need be asked. `epoch`: grows with each lock
     taken or broken, so that work handed out before can be called back. `reads_open`: a "get" passes
-    every lock; `stop_open`: so does a "stop".
+    every lock; `stop_open`: so does a "stop". `open_verbs`: the words of what passes every lock.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LockService(Ledger):
     ) -> None:
         super().__init__(clock)
         self._grace_limit = grace_limit
-        self._open = frozenset(
+        self.open_verbs = frozenset(
             verb for verb, passes in (("get", reads_open), ("stop", stop_open)) if passes
         )
 
@@ -287,7 +287,7 @@ class LockService(Ledger):
         `verb` is "get" for whatever only reads, "stop" for what ends a motion; any other word is
         an operation that needs the node for itself.
         """
-        if verb in self._open:
+        if verb in self.open_verbs:
             return None
         place = node.lock
         if place is None:
@@ -313,7 +313,7 @@ class LockService(Ledger):
         the owner goes. Cancelling leaves the queue. Never raises.
         """
         try:
-            if verb in self._open:
+            if verb in self.open_verbs:
                 return succeed(None)
             needs = nodes if isinstance(nodes, (tuple, list)) else (nodes,)
             request = checked_request(needs, owner)

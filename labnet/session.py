@@ -8,6 +8,7 @@ has fired already.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -128,10 +129,11 @@ class Session:
             return fail(NotReadable(node.path, f"is a {kind_name(node)}, not a parameter"))
         assert isinstance(node, ParameterNode)
         state = node.state
+        if state.getter is not None:
+            return self._run(read_state, (state,), None, node, "get", node.needs, timeout)
         queue = node.top.device_queue
         if (
-            state.getter is None
-            and "r" in state.spec.access
+            "r" in state.spec.access
             and not self._locks.count
             and not self.outstanding
             and self._allowed is None
@@ -142,9 +144,9 @@ class Session:
         return self._get(node, timeout)
 
     def _get(self, node: ParameterNode, timeout: float | None) -> Deferred[Reading]:
+        """Of a parameter without a getter, where leave must be asked."""
         state = node.state
-        queue = node.top.device_queue
-        if state.getter is None and queue.unavailable is None and not self.outstanding:
+        if node.top.device_queue.unavailable is None and not self.outstanding:
             try:
                 self._admit("get", node)
                 self.check("get", node.needs)
@@ -262,20 +264,15 @@ class Session:
         except LabError as error:
             return fail(error)
 
-        def go() -> Deferred[Any]:
+        if not self.wait_for_locks:
             return queue.run(
-                function,
-                args,
-                kwargs,
-                caller=self,
-                verb=verb,
-                needs=needs,
-                what=node.path,
-                timeout=limit,
-                long=long,
-                urgent=urgent,
-            )
-
+                function, args, kwargs, caller=self, verb=verb, needs=needs, what=node.path,
+                timeout=limit, long=long, urgent=urgent,
+            )  # fmt: skip
+        go = partial(
+            queue.run, function, args, kwargs, caller=self, verb=verb, needs=needs, what=node.path,
+            timeout=limit, long=long, urgent=urgent,
+        )  # fmt: skip
         return self._clear(verb, needs, go)
 
     def run_message(
@@ -374,9 +371,10 @@ class Session:
     def check(self, verb: str, needs: Iterable[Node]) -> None:
         """Raises `Locked` if another's lock stands in the way of `verb` on any of the nodes."""
         locks = self._locks
-        if locks.count:
+        if locks.count and verb not in locks.open_verbs:
+            owner = self.owner
             for node in needs:
-                hold = locks.refusal(self.owner, node, verb)
+                hold = locks.refusal(owner, node, verb)
                 if hold is not None:
                     raise locks.locked(hold, node.path)
 

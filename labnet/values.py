@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Any, Final, Literal, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -508,6 +508,10 @@ class Reading(typing.NamedTuple):
     status: str = UNKNOWN
     severity: str = UNKNOWN
     sequence: int = 0
+
+
+AT_HAND: Final = frozenset({bool, int, float, complex, str, bytes, type(None), Reading})
+"""Classes of values that are no arrays and for which nobody waits: a quick answer to both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -76,7 +76,7 @@ def guarded_by(command: str, action: Action) -> Action:
             answer = action(client)
         except Exception:
             return _failed(Failure(), command)
-        if not isinstance(answer, Deferred):
+        if answer.__class__ is bytes or not isinstance(answer, Deferred):
             return answer
         answer.addErrback(_failed, command)
         if answer.called and isinstance(answer.result, bytes):
