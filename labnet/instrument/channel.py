@@ -142,8 +142,9 @@ class MessageChannel:
     ) -> Deferred[None]:
         """Takes bytes of a program message; `end` says that the last one ends it.
 
-        `terminator` is put at the end of its response. Fires when the message has been carried out, at once for one that END has not ended. Fails
-        with `TooLarge`; what else goes wrong is in the error queue.
+        `terminator` is put at the end of its response. Fires when the message has been carried out,
+        at once for one that END has not ended. Fails with `TooLarge`; what else goes wrong is in
+        the error queue.
         """
         if len(self._input) + len(data) > MAX_INPUT:
             self._input = bytearray()

@@ -245,6 +245,11 @@ class RouterPort(_Port):
         """How many open connections have sent nothing yet: one may be a client that came back."""
         return self.peers.unclaimed_count
 
+    def silent_newcomers(self, address: str, age: float) -> int:
+        """How many connections from the host of `address` have come in the last `age` seconds and
+        sent nothing yet: one may be the client of that address, come back."""
+        return self.peers.silent_since(address, self._clock.seconds() - age)
+
     def readMessages(self, want: int) -> int:
         """Read, then drain the monitor, then act (see `labnet.transports.zmq_peers`)."""
         batch: list[tuple[bytes, int, Parts]] = []

@@ -68,6 +68,13 @@ class PeerTable:
         """How many descriptors are `unclaimed`."""
         return len(self.open) - len(self.claims)
 
+    def silent_since(self, address: str, when: float) -> int:
+        """How many of the `unclaimed` come from the host of `address` and opened at `when` or
+        later (s)."""
+        host = address.rpartition(":")[0]
+        opened = (self.open[descriptor] for descriptor in self.unclaimed)
+        return sum(at >= when and came.rpartition(":")[0] == host for came, at in opened)
+
     def peer(self, identity: bytes) -> Peer | None:
         """The living peer of this identity."""
         return self._by_identity.get(identity)

@@ -105,3 +105,17 @@ class PeerTableTests(SynchronousTestCase):
     def test_named(self) -> None:
         self.assertTrue(Peer(b"a", 1).named)
         self.assertFalse(Peer(b"\0abcd", 1).named)
+
+
+class NewcomerTests(SynchronousTestCase):
+    """Who of the silent ones may be a client that has come back."""
+
+    def test_same_host_and_not_before(self) -> None:
+        table = PeerTable(lambda peer: None)
+        table.accepted(7, "10.0.0.1:5000", 1.0)
+        table.accepted(8, "10.0.0.1:5001", 9.0)
+        table.accepted(9, "10.0.0.2:5000", 9.0)
+        self.assertEqual(table.silent_since("10.0.0.1:4000", 8.5), 1)
+        self.assertEqual(table.silent_since("10.0.0.1:4000", 0.0), 2)
+        table.claim(b"a", 8)
+        self.assertEqual(table.silent_since("10.0.0.1:4000", 8.5), 0)

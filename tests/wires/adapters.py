@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address
@@ -369,7 +370,8 @@ class ZmqClient:
     def __init__(self, factory: Any, port: SentReplies, number: int) -> None:
         self._factory = factory
         self._port = port
-        self._peer = Peer(b"\0lab" + bytes([number]), number, f"127.0.0.1:{40000 + number}")
+        address = f"127.0.0.1:{40000 + number % 20000}"
+        self._peer = Peer(b"\0" + number.to_bytes(4, "big"), number, address)
 
     def tell(self, *pieces: bytes) -> bytes:
         for piece in pieces:
@@ -410,7 +412,7 @@ class Plesty:
         common = ServeOptions(name=self.name, device=device)
         factory = PlestyFactory(lab, common, module.Options(**options))
         factory.makeConnection(cast(Any, port))
-        numbers = iter(range(1, 200))
+        numbers = count(1)
         return lambda: ZmqClient(factory, port, next(numbers))
 
     def _request(self, type: str, **fields: Any) -> bytes:

@@ -108,7 +108,7 @@ class Locks(ServerCase):
         peer = self.client("one")
         self.lock(peer, "laser")
         self.server.lose(peer)
-        self.server.port.unclaimed = 1
+        self.server.port.silent = 1
         self.clock.pump([5.0] * 20)
         self.assertEqual(self.ask(self.client("two"), "connect", resources="laser")["type"], TAKEN)
         self.clock.pump([5.0] * 200)

@@ -32,6 +32,9 @@ from labnet.wires.plesty.served import Claim, Served, claim
 
 # ---- the lab's errors in the peer's words ----------------------------------------------------
 
+#: Seconds by which a client's new connection may come before the end of its old one is noticed.
+RECONNECTING = 1.0
+
 Words = tuple[str, str]
 Row = Callable[[Any, Request, Served | None], Words]
 
@@ -282,13 +285,13 @@ class PlestyFactory(ZmqServerProtocol):
         if client is None or client.peer is not peer:
             return
         if client.lost():
-            self._wait_for(peer.identity, client)
+            self._wait_for(peer.identity, client, self.host.clock.seconds())
         else:
             self._clients.pop(peer.identity, None)
 
-    def _wait_for(self, identity: bytes, client: PlestyProtocol) -> None:
+    def _wait_for(self, identity: bytes, client: PlestyProtocol, since: float) -> None:
         self._away[identity] = self.host.clock.callLater(
-            max(self.host.grace / 2, 0.1), self._still_away, identity, client
+            max(self.host.grace / 2, 0.1), self._still_away, identity, client, since
         )
 
     def _stop_waiting(self, identity: bytes) -> None:
@@ -296,19 +299,21 @@ class PlestyFactory(ZmqServerProtocol):
         if call is not None:
             call.cancel()
 
-    def _still_away(self, identity: bytes, client: PlestyProtocol) -> None:
+    def _still_away(self, identity: bytes, client: PlestyProtocol, since: float) -> None:
         """Forgets a client whose locks have ended.
 
-        A connection that has said nothing may be this client's: while there is one, its locks stay.
+        A connection from its host that has come since and said nothing may be this client's: while
+        there is one, its locks stay.
         """
         del self._away[identity]
         owner = client.session.owner
         if owner.gone:
             del self._clients[identity]
             return
-        if self.port.unclaimed:
+        age = self.host.clock.seconds() - since + RECONNECTING
+        if self.port.silent_newcomers(client.session.peer, age):
             client.session.lab.locks.extend(owner, self.host.grace)
-        self._wait_for(identity, client)
+        self._wait_for(identity, client, since)
 
     def messageFailed(self, peer: Peer, parts: Parts, failure: Failure) -> None:
         """A message of too many parts, or one at which the server failed: its client is told."""

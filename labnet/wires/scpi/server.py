@@ -49,7 +49,7 @@ class Options:
     max_message: int = _key(
         1 << 20, "longest message without its blocks", "bytes", (64, 1 << 30)
     )
-    max_block: int = _key(1 << 30, "longest data block in a message", "bytes", (0, 1 << 40))
+    max_block: int = _key(1 << 26, "longest data block in a message", "bytes", (0, 1 << 40))
     string_timeout: float = _key(
         1.0, "time after which a string without its closing quote is given up", "s", (0.01, 3600)
     )
