@@ -1,0 +1,1 @@
+"""PyRogue's pickles, read by an exact allow-list and written without PyRogue."""
