@@ -51,7 +51,7 @@ class Func:
 class NodeInfo:
     """What a client learns of a node (`VirtualFactory`'s dict).
 
-    `path` begins with the root's name. `class_name` only names the client's proxy; `bases` says what
+    `path` begins with the root's name. `class_name` only names the proxy; `bases` says what
     the node is. `nodes` are the names of the children, in order. `props` are asked for at every
     read; `funcs` are called.
     """
