@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from twisted.internet.abstract import isIPAddress
 
 from labnet.device import Device
+from labnet.devices.declared import Declared, is_declaration, parse_declarations
 from labnet.devices.table import DRIVERS, Driver, find_driver
 from labnet.endpoints import check_address, complete_address
 from labnet.errors import LabError, UnknownName, shorten
@@ -132,7 +133,8 @@ class DiscoveryKeys:
 class DeviceConfig:
     """One ``[device NAME]``; `options` are the driver's own keys that the section sets.
 
-    `parts` are those of its keys that name other devices.
+    `parts` are those of its keys that name other devices, `declared` the parameters and commands
+    that the section adds, for a driver whose constructor takes them as `declared`.
     """
 
     name: str
@@ -141,6 +143,7 @@ class DeviceConfig:
     options: Mapping[str, Any]
     section: Section
     parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    declared: Declared | None = None
 
     def make(self, made: Mapping[str, Device] | None = None, clock: Any = None) -> Any:
         """A device as the section asks for; ConfigError when its driver refuses the values.
@@ -153,6 +156,8 @@ class DeviceConfig:
         options |= {argument: (made or {})[name] for argument, name in self.parts.items()}
         if clock is not None and "clock" in inspect.signature(driver).parameters:
             options["clock"] = clock
+        if self.declared is not None:
+            options["declared"] = self.declared
         try:
             device = driver(**options)
         except (LabError, ValueError, TypeError, OSError) as error:
@@ -252,12 +257,14 @@ def _fill(keys: type[_T], section: Section, also: tuple[str, ...] = ()) -> _T:
     return keys(**values_of(options_of(keys), section, also))
 
 
-def _common(keys: type[_T], section: Section, own: tuple[Option, ...]) -> tuple[_T, dict[str, Any]]:
+def _common(
+    keys: type[_T], section: Section, own: tuple[Option, ...], also: Collection[str] = ()
+) -> tuple[_T, dict[str, Any]]:
     """The keys that all sections of the kind have, and those of the one driver or wire."""
     common = options_of(keys)
     names = {option.name for option in common}
     own = tuple(option for option in own if option.name not in names)
-    values = values_of((*common, *own), section)
+    values = values_of((*common, *own), section, also)
     mine = {option.name: values[option.name] for option in own if option.name in values}
     return keys(**{name: values[name] for name in names & values.keys()}), mine
 
@@ -287,13 +294,32 @@ def _device(section: Section) -> DeviceConfig:
         raise section.error("a device's name is a letter, then letters, digits and _")
     driver: Driver = _look_up(find_driver, section, "driver")
     own = options_of(_load(driver.load, section, "driver"))
-    keys, options = _common(DeviceKeys, section, own)
+    declared = _declared(section, driver)
+    also = [] if declared is None else [key for key in section.entries if is_declaration(key)]
+    keys, options = _common(DeviceKeys, section, own, also)
     named = {option.name for option in own if device_class(option.type) is not None}
     parts = {key: options.pop(key) for key in named & options.keys()}
     parts = {key: name for key, name in parts.items() if name}
     return DeviceConfig(
-        section.name, driver, keys, MappingProxyType(options), section, MappingProxyType(parts)
+        section.name,
+        driver,
+        keys,
+        MappingProxyType(options),
+        section,
+        MappingProxyType(parts),
+        declared,
     )
+
+
+def _declared(section: Section, driver: Driver) -> Declared | None:
+    """What the section declares; None for a driver that takes no declarations."""
+    if "declared" not in inspect.signature(driver.load()).parameters:
+        return None
+    try:
+        return parse_declarations({key: it.text for key, it in section.entries.items()})
+    except ValueError as error:
+        key, _, problem = str(error).partition(": ")
+        raise section.bad(key, problem) from None
 
 
 def _in_order(devices: list[DeviceConfig]) -> tuple[DeviceConfig, ...]:

@@ -30,6 +30,7 @@ CONFIG_MAY = {
     "labnet.endpoints",
     "labnet.inifile",
     "labnet.options",
+    "labnet.devices.declared",  # what a section declares for its device
     "labnet.devices.table",
     "labnet.wires.table",
     "twisted",
