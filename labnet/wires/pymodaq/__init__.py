@@ -1,0 +1,1 @@
+"""PyMoDAQ's TCP/IP protocol, both roles."""
