@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -17,11 +17,12 @@ from typing import Any, Literal, TypeVar
 
 from twisted.internet.abstract import isIPAddress
 
+from labnet.constructors import Literally, argument_options, arguments_of, load_class
 from labnet.device import Device
 from labnet.devices.declared import Declared, is_declaration, parse_declarations
-from labnet.devices.table import DRIVERS, Driver, find_driver
+from labnet.devices.table import DRIVERS, OBJECT, Driver, find_driver
 from labnet.endpoints import check_address, complete_address
-from labnet.errors import LabError, UnknownName, shorten
+from labnet.errors import UnknownName, shorten
 from labnet.inifile import ConfigError, Section, error_at, read_ini, read_text, suggest
 from labnet.logs import LEVELS
 from labnet.options import (
@@ -160,8 +161,9 @@ class DeviceConfig:
             options["declared"] = self.declared
         try:
             device = driver(**options)
-        except (LabError, ValueError, TypeError, OSError) as error:
-            raise self.section.error(f"the device cannot be made: {error}", "driver") from error
+        except Exception as error:  # a class of the user's may raise anything
+            why = str(error) or type(error).__name__
+            raise self.section.error(f"the device cannot be made: {why}", "driver") from error
         if self.keys.alias:
             device.aliases = (*device.aliases, *self.keys.alias)
         return device
@@ -293,6 +295,8 @@ def _device(section: Section) -> DeviceConfig:
     if not _NAME.fullmatch(section.name):
         raise section.error("a device's name is a letter, then letters, digits and _")
     driver: Driver = _look_up(find_driver, section, "driver")
+    if driver.own:
+        return _own_device(section, driver)
     own = options_of(_load(driver.load, section, "driver"))
     declared = _declared(section, driver)
     also = [] if declared is None else [key for key in section.entries if is_declaration(key)]
@@ -309,6 +313,60 @@ def _device(section: Section) -> DeviceConfig:
         MappingProxyType(parts),
         declared,
     )
+
+
+#: The keys of ``driver = object``, for the reference.
+_OBJECT = (
+    Option("class", str, help="the dotted name of the class, such as package.module.Class"),
+    Option(
+        "NAME", Literally, None, help="an argument of its constructor: a number, true, a list, text"
+    ),
+    Option(
+        "argument NAME",
+        Literally,
+        None,
+        help="the same, for an argument that is called as another key or handed on to a base class",
+    ),
+)
+
+
+def _own_device(section: Section, driver: Driver) -> DeviceConfig:
+    """A device of a class of the user's, by its dotted name or by the key ``class``."""
+    key = "class" if driver is OBJECT else "driver"
+    if not section.text(key):
+        raise section.error(f"the key {key!r} is missing")
+    try:
+        target = load_class(section.text(key), _folder(section))
+        arguments = arguments_of(target)
+    except ValueError as error:
+        raise section.bad(key, str(error)) from None
+    common = options_of(DeviceKeys)
+    also = [key] if driver is OBJECT else []
+    chosen = argument_options(arguments, section, [*(option.name for option in common), *also])
+    values = values_of((*common, *chosen.values()), section, also)
+    keys = DeviceKeys(**{it.name: values[it.name] for it in common if it.name in values})
+    given = {name: values[it.name] for name, it in chosen.items() if it.name in values}
+    if "name" in chosen and "name" in arguments.required:
+        given.setdefault("name", section.name)
+    parts = {name: given.pop(name) for name in _devices_among(chosen) if name in given}
+    return DeviceConfig(
+        section.name,
+        replace(driver, target=section.text(key)),
+        keys,
+        MappingProxyType(given),
+        section,
+        MappingProxyType({name: part for name, part in parts.items() if part}),
+    )
+
+
+def _devices_among(options: Mapping[str, Option]) -> list[str]:
+    return [name for name, option in options.items() if device_class(option.type) is not None]
+
+
+def _folder(section: Section) -> Path | None:
+    """Where the configuration lies: modules beside it can be imported too."""
+    file = Path(section.file)
+    return file.resolve().parent if file.is_file() else None
 
 
 def _declared(section: Section, driver: Driver) -> Declared | None:
@@ -346,7 +404,10 @@ def _in_order(devices: list[DeviceConfig]) -> tuple[DeviceConfig, ...]:
 
 
 def _check_class(device: DeviceConfig, name: str, part: DeviceConfig) -> None:
-    hints = {option.name: option.type for option in options_of(device.driver.load())}
+    maker = device.driver.load()
+    if not isinstance(maker, type):
+        return
+    hints = {option.name: option.type for option in arguments_of(maker).options}
     wanted = device_class(hints[name])
     driver = part.driver.load()
     if wanted is not None and isinstance(driver, type) and not issubclass(driver, wanted):
@@ -456,7 +517,8 @@ def describe_options() -> tuple[KeyDescription, ...]:
     rows.append(KeyDescription("log", "WIRE or DEVICE", type_name(_Level), "", "", _LOG_HELP))
     for driver in DRIVERS.values():
         title = f"device NAME, driver = {driver.name}"
-        rows += _describe(title, options_of(driver.load()), DeviceKeys)
+        own = _OBJECT if driver is OBJECT else options_of(driver.load())
+        rows += _describe(title, own, DeviceKeys)
     for wire in WIRES.values():
         title = f"serve NAME, wire = {wire.name}"
         rows += _describe(title, options_of(wire.load_server().Options), ServeKeys)

@@ -1,27 +1,33 @@
 """Keys of a section from the fields of a dataclass, or from the arguments of a constructor.
 
-A field or argument may be bool, int, float, str, a ``Literal`` of words, an IP network, a tuple
-of one of these (items separated by commas or lines), or ``None`` besides one of these (empty
-text). A field's metadata may hold ``help``, ``unit`` and ``limits`` (lowest and highest value,
-both allowed).
+A field or argument may be bool, int, float, str, a path, a ``Literal`` of words, an enumeration
+(by its members' names), an IP network, a class with ``from_text``, a tuple or list of one of these
+(items separated by commas or lines), or ``None`` besides one of these (empty text). A
+``Mapping[str, ...]`` of one of these stands for any number of keys: ``parameter`` for ``parameter
+power``, ``parameter wavelength`` and so on. A field's metadata may hold ``help``, ``unit`` and
+``limits`` (lowest and highest value, both allowed).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+import functools
 import inspect
 import itertools
 import math
 import re
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from labnet.device import Device
 from labnet.errors import shorten
 from labnet.inifile import Section, suggest
+from labnet.specs import NAME
 
 Network = IPv4Network | IPv6Network
 _T = TypeVar("_T")
@@ -74,7 +80,7 @@ def options_of(target: Any) -> tuple[Option, ...]:
     return tuple(
         Option(name, hints[name], it.default, help=helps.get(name, ""))
         for it in parameters
-        if _can_parse(hints.get(name := it.name))
+        if can_parse(hints.get(name := it.name))
     )
 
 
@@ -111,17 +117,42 @@ def values_of(
     Raises `ConfigError` for a key that is neither, for a text that is no value of the option's
     type and for a required key that is not set.
     """
-    section.check_keys([*also, *(option.name for option in options)])
-    values = {}
+    named = {option.name: list(_named_keys(option, section)) for option in options}
+    known = [*also, *(option.name for option in options)]
+    section.check_keys([*known, *itertools.chain.from_iterable(named.values())])
+    values: dict[str, Any] = {}
     for option in options:
-        entry = section.entries.get(option.name)
-        if entry is not None:
-            try:
-                values[option.name] = option.parse(entry.text)
-            except ValueError as error:
-                raise section.bad(option.name, str(error)) from None
+        if named[option.name]:
+            values[option.name] = _named_values(option, section, named[option.name])
+        elif option.name in section.entries:
+            values[option.name] = _value_of(option, section, option.name)
         elif option.required:
             raise section.error(f"the key {option.name!r} is missing")
+    return values
+
+
+def _value_of(option: Option, section: Section, key: str) -> Any:
+    try:
+        return option.parse(section.entries[key].text)
+    except ValueError as error:
+        raise section.bad(key, str(error)) from None
+
+
+def _named_keys(option: Option, section: Section) -> Iterator[str]:
+    """The keys ``parameter NAME`` of the section, for an option ``parameter`` that is a mapping."""
+    if named_type(option.type) is not None:
+        yield from (key for key in section.entries if key.startswith(f"{option.name} "))
+
+
+def _named_values(option: Option, section: Section, keys: list[str]) -> dict[str, Any]:
+    one = dataclasses.replace(option, type=named_type(option.type))
+    values = {}
+    for key in keys:
+        name = key[len(option.name) :].strip()
+        if not NAME.match(name):
+            problem = f"{shorten(name)!r} is no name: a letter, then letters, digits, _"
+            raise section.error(problem, key)
+        values[name] = _value_of(one, section, key)
     return values
 
 
@@ -131,8 +162,12 @@ def type_name(hint: Any) -> str:
         return "network" if hint == Network else type_name(_optional(hint))
     if typing.get_origin(hint) is Literal:
         return " | ".join(map(str, typing.get_args(hint)))
-    if typing.get_origin(hint) is tuple:
+    if typing.get_origin(hint) in (tuple, list):
         return f"list of {type_name(typing.get_args(hint)[0])}"
+    if named_type(hint) is not None:
+        return type_name(named_type(hint))
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return " | ".join(hint.__members__)
     return "device" if is_device(hint) else _NAMES.get(hint, "text")
 
 
@@ -158,29 +193,55 @@ def device_class(hint: Any) -> type[Device] | None:
     return inner if is_device(inner) else None
 
 
-def _can_parse(hint: Any) -> bool:
-    if hint in _PARSERS or is_device(hint) or typing.get_origin(hint) is Literal:
+def named_type(hint: Any) -> Any:
+    """The type of the values of a ``Mapping[str, ...]``; None for any other hint."""
+    is_mapping = typing.get_origin(hint) is Mapping
+    return typing.get_args(hint)[1] if is_mapping else None
+
+
+def can_parse(hint: Any) -> bool:
+    """Whether the text of a key can be read as a value of this type."""
+    if _simple_parser(hint) is not None or typing.get_origin(hint) is Literal:
         return True
     if _is_union(hint):
-        return _can_parse(_optional(hint))
+        return can_parse(_optional(hint))
     arguments = typing.get_args(hint)
-    return (
-        typing.get_origin(hint) is tuple
-        and len(arguments) == 2
-        and arguments[1] is ...
-        and _can_parse(arguments[0])
-    )
+    if typing.get_origin(hint) is tuple:
+        return len(arguments) == 2 and arguments[1] is ... and can_parse(arguments[0])
+    if typing.get_origin(hint) is list:
+        return can_parse(arguments[0])
+    return named_type(hint) is not None and can_parse(named_type(hint))
+
+
+def _simple_parser(hint: Any) -> Callable[[str], Any] | None:
+    if not isinstance(hint, type):
+        return _PARSERS.get(hint) if isinstance(hint, types.UnionType) else None
+    if is_device(hint):
+        return str
+    if issubclass(hint, enum.Enum):
+        return functools.partial(_member, hint)
+    own: Callable[[str], Any] | None = getattr(hint, "from_text", None)
+    return _PARSERS.get(hint, own)
 
 
 def _parse(text: str, hint: Any) -> Any:
-    parser = str if is_device(hint) else _PARSERS.get(hint)
+    parser = _simple_parser(hint)
     if parser is not None:
         return parser(text)
     if _is_union(hint):
         return _parse(text, _optional(hint)) if text else None
     if typing.get_origin(hint) is Literal:
         return _choose(text, typing.get_args(hint))
-    return tuple(_parse(item, typing.get_args(hint)[0]) for item in split_list(text))
+    items = (_parse(item, typing.get_args(hint)[0]) for item in split_list(text))
+    return list(items) if typing.get_origin(hint) is list else tuple(items)
+
+
+def _member(kind: type[enum.Enum], text: str) -> enum.Enum:
+    found = [member for name, member in kind.__members__.items() if name.lower() == text.lower()]
+    if len(found) != 1:
+        _choose(text, tuple(kind.__members__))
+        return kind[text]
+    return found[0]
 
 
 def split_list(text: str) -> list[str]:
@@ -189,10 +250,11 @@ def split_list(text: str) -> list[str]:
     return [item for item in items if item]
 
 
-def _choose(text: str, choices: tuple[str, ...]) -> str:
-    if text in choices:
-        return text
-    raise ValueError(f"{shorten(text)!r} is not one of {', '.join(choices)}{_near(text, choices)}")
+def _choose(text: str, choices: tuple[Any, ...]) -> Any:
+    words = {str(choice): choice for choice in choices}
+    if text in words:
+        return words[text]
+    raise ValueError(f"{shorten(text)!r} is not one of {', '.join(words)}{_near(text, words)}")
 
 
 def _near(text: str, choices: Collection[str]) -> str:
@@ -243,6 +305,7 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {
     int: _int,
     float: _float,
     str: str,
+    Path: lambda text: Path(text).expanduser(),
     Network: _network,
 }
 _NAMES: dict[Any, str] = {bool: "yes | no", int: "whole number", float: "number", str: "text"}

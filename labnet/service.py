@@ -166,8 +166,16 @@ class Lab:
     def __init__(self, **policy: Any) -> None:
         self.host = kernel.Lab(**policy)
 
-    def add(self, name: str, device: Device) -> DeviceNode:
-        """Brings a device into the lab and opens it; ValueError for a name that is taken."""
+    def add(self, name: str, device: Any) -> DeviceNode:
+        """Brings a device into the lab and opens it; ValueError for a name that is taken.
+
+        `device` may be any object: an annotated one of yours, or one of PLESTY, sm_bluesky, QCoDeS
+        or pymeasure.
+        """
+        if not isinstance(device, Device):
+            from labnet.devices.objects.kinds import as_device
+
+            device = as_device(device)
         return self.host.attach(name, device)
 
     def serve(

@@ -15,6 +15,7 @@ SHARED = {"labnet.errors", "labnet.literals", "labnet.values", "labnet.specs", "
 UPSTAIRS = {
     "labnet",
     "labnet.config",
+    "labnet.constructors",
     "labnet.endpoints",
     "labnet.inifile",
     "labnet.options",
@@ -26,6 +27,7 @@ UPSTAIRS = {
 TWISTED = {"twisted", "zope", "constantly", "txzmq", "zmq"}
 CONFIG_MAY = {
     *SHARED,
+    "labnet.constructors",
     "labnet.device",  # a key may name another device
     "labnet.endpoints",
     "labnet.inifile",
@@ -193,7 +195,7 @@ class RoomTests(SynchronousTestCase):
                 self.check(module, *may, "labnet.config", "zeroconf", "ifaddr")
 
     def test_config(self) -> None:
-        for module in ("config", "options", "inifile", "endpoints"):
+        for module in ("config", "constructors", "options", "inifile", "endpoints"):
             self.check(f"labnet.{module}", *CONFIG_MAY)
 
 

@@ -16,11 +16,17 @@ class Driver:
     name: str
     target: str
     help: str
+    own: bool = False  # a class of the user's, or what it is needed for
 
     def load(self) -> Any:
-        """The class, whose constructor takes the section's keys."""
+        """The class, whose constructor takes the section's keys; or a function that does."""
         module, _, name = self.target.rpartition(".")
-        return getattr(import_module(module), name)
+        found = getattr(import_module(module), name)
+        if not self.own:
+            return found
+        from labnet.devices.objects.kinds import maker_of
+
+        return maker_of(found)
 
 
 def _simulated(name: str, target: str, help: str) -> Driver:
@@ -37,12 +43,15 @@ ROWS: tuple[Driver, ...] = (
     _simulated("scope", "Scope", "a LeCroy-like oscilloscope, four channels"),
     _simulated("linktester", "LinkTester", "tries a link: blocks, waits, service requests"),
 )
-DRIVERS: dict[str, Driver] = {row.name: row for row in ROWS}
+OBJECT = Driver("object", "", "an object of any Python class", own=True)
+DRIVERS: dict[str, Driver] = {row.name: row for row in (*ROWS, OBJECT)}
 
 
 def find_driver(name: str) -> Driver:
-    """The row called `name`; UnknownName with the nearest ones."""
-    try:
+    """The row called `name`, or one for a class by its dotted name; else UnknownName."""
+    if name in DRIVERS:
         return DRIVERS[name]
-    except KeyError:
-        raise UnknownName(name, DRIVERS, "driver") from None
+    packages = {known.partition(".")[0] for known in DRIVERS}
+    if "." in name and name.partition(".")[0] not in packages:
+        return Driver(name, name, "a class of the user's", own=True)
+    raise UnknownName(name, DRIVERS, "driver")

@@ -1,0 +1,1 @@
+"""Python objects as devices: plain ones, and those of libraries for instruments."""

@@ -1,0 +1,159 @@
+"""The device that stands for an object which knows nothing of labnet."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from labnet.device import Device
+from labnet.specs import Identity, first_paragraph
+
+_Shell = TypeVar("_Shell", bound="ObjectDevice")
+
+
+class ObjectDevice(Device):
+    """Base of the adapters. The object is made when the device is opened, or was there before.
+
+    All that touches the object runs in the device's own thread, its constructor too, since most
+    such objects block; a class that says ``blocking = False`` has it in the reactor.
+    """
+
+    blocking = True
+
+    def __init__(self, cls: type, make: Callable[[], Any] | None, item: Any = None) -> None:
+        self._cls = cls
+        self._make = make
+        self._item = item
+        self._described = False
+        self.identity = Identity(cls.__module__.partition(".")[0], cls.__name__)
+        self.describe_class(cls)
+        if item is not None:
+            self._describe()
+
+    @classmethod
+    def later(cls: type[_Shell], target: type, **arguments: Any) -> _Shell:
+        """Stands for an object of the class `target` that is made when the device is opened."""
+        return cls(target, partial(target, **cls.completed(target, arguments)))
+
+    @classmethod
+    def around(cls: type[_Shell], item: Any) -> _Shell:
+        """Stands for an object that is there already."""
+        return cls(type(item), None, item)
+
+    @classmethod
+    def completed(cls, target: type, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of the constructor, with those that only the adapter can know."""
+        return arguments
+
+    @property
+    def item(self) -> Any:
+        """The object; it is there whenever the device is open."""
+        return self._item
+
+    def connect(self) -> None:
+        """Makes the object where that has not been done, and opens it."""
+        if self._item is None:
+            assert self._make is not None
+            self._item = self._make()
+        try:
+            self.open(self._item)
+            self._describe()
+        except BaseException:
+            self._drop()
+            raise
+
+    def disconnect(self) -> None:
+        """Closes the object; one that the device has made is made anew when it is opened again."""
+        if self._item is not None:
+            try:
+                self.close(self._item)
+            finally:
+                self._drop()
+
+    def _drop(self) -> None:
+        if self._make is not None:
+            self._item = None
+            self._described = False
+
+    def _describe(self) -> None:
+        if not self._described:
+            self._described = True
+            self.describe_object(self._item)
+
+    # What an adapter says
+
+    def describe_class(self, cls: type) -> None:
+        """Adds the members that are known from the class alone."""
+
+    def describe_object(self, item: Any) -> None:
+        """Adds the members that only the object tells."""
+
+    def open(self, item: Any) -> Any:
+        """Opens the object."""
+
+    def close(self, item: Any) -> Any:
+        """Closes the object."""
+
+    # What several adapters need
+
+    def read_attribute(self, name: str) -> Any:
+        """An attribute of the object."""
+        return getattr(self._item, name)
+
+    def write_attribute(self, name: str, value: Any) -> None:
+        """Sets an attribute of the object."""
+        setattr(self._item, name, value)
+
+    def call_method(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of the object."""
+        return getattr(self._item, name)(*args, **kwargs)
+
+
+def call_first(item: Any, names: tuple[str, ...]) -> None:
+    """Calls the first of these methods that the object has and that needs no argument."""
+    for name in names:
+        method = getattr(item, name, None)
+        if callable(method) and needs_nothing(method):
+            finish(method())
+            return
+
+
+def needs_nothing(method: Callable[..., Any]) -> bool:
+    """Whether a method can be called without arguments."""
+    try:
+        inspect.signature(method).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def finish(result: Any) -> Any:
+    """The result of what may be a coroutine of asyncio, which runs to its end here."""
+    if inspect.iscoroutine(result):
+        return asyncio.run(result)
+    return result
+
+
+def read_identity(text: Any, default: Identity) -> Identity:
+    """An identity from text such as an answer to ``*IDN?``; what it leaves out from `default`."""
+    if isinstance(text, Identity):
+        return text
+    parts = [part.strip() for part in str(text).split(",", 3)]
+    if len(parts) < 2:
+        return default
+    model, *rest = parts[1:]
+    serial, firmware = (*rest, "", "")[:2]
+    return Identity(
+        parts[0] or default.maker,
+        model or default.model,
+        serial or default.serial,
+        firmware or default.firmware,
+    )
+
+
+def help_of(thing: Any) -> str:
+    """The first paragraph of a docstring."""
+    return first_paragraph(getattr(thing, "__doc__", None))

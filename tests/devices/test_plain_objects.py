@@ -1,0 +1,114 @@
+"""Plain annotated objects as devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from labnet.device import CommandState, ParameterState
+from labnet.devices.objects.kinds import as_device, maker_of
+from labnet.errors import DeviceFault, NotConnected, OutOfRange
+from labnet.service import Lab
+from labnet.values import FLOAT, EnumKind, Limits
+from tests.devices.own_classes import Asynchronous, Meter, Shutter
+
+
+class DescriptionTests(SynchronousTestCase):
+    """What is published of a class, before there is an object of it."""
+
+    def setUp(self) -> None:
+        self.device = maker_of(Meter)(port="a", name="b")
+
+    def parameter(self, name: str) -> Any:
+        state = self.device.members[name]
+        assert isinstance(state, ParameterState)
+        return state.spec
+
+    def test_what_is_published(self) -> None:
+        names = {"power", "wavelength", "mode", "zero", "fail"}
+        self.assertEqual(set(self.device.members), names)
+
+    def test_properties(self) -> None:
+        power, wavelength = self.parameter("power"), self.parameter("wavelength")
+        self.assertEqual((power.kind, power.unit, power.access), (FLOAT, "W", "r"))
+        self.assertEqual((wavelength.access, wavelength.limits), ("rw", Limits(400, 1100)))
+        self.assertEqual(wavelength.help, "The calibration wavelength.")
+        self.assertIsInstance(self.parameter("mode").kind, EnumKind)
+
+    def test_methods(self) -> None:
+        zero = self.device.members["zero"]
+        assert isinstance(zero, CommandState)
+        (seconds,) = zero.spec.arguments
+        self.assertEqual((seconds.unit, seconds.limits, seconds.default), ("s", Limits(0, 60), 1.0))
+        self.assertEqual((zero.spec.unit, zero.spec.result), ("W", FLOAT))
+
+    def test_identity(self) -> None:
+        self.assertEqual(self.device.identity.model, "Meter")
+        self.assertEqual(str(as_device(Meter("a", "b")).identity), "Example,Meter,M-1,2.0")
+
+    def test_devices_are_left_as_they_are(self) -> None:
+        shutter = Shutter(1.0)
+        self.assertIs(as_device(shutter), shutter)
+
+    def test_what_is_no_device(self) -> None:
+        for wrong in (Meter, 5, "meter", None):
+            self.assertRaises(ValueError, as_device, wrong)
+
+
+class LabTests(TestCase):
+    """In a lab, with the thread of their own."""
+
+    timeout = 20
+
+    def lab(self, item: Any) -> Any:
+        lab = Lab()
+        self.addCleanup(lab.stop)
+        lab.add("meter", item)
+        return lab.session(device="meter")
+
+    async def test_values_and_commands(self) -> None:
+        meter = Meter("a", "b")
+        session = self.lab(meter)
+        self.assertEqual((await session.get("power")).value, 1e-3)
+        await session.set("wavelength", 800)
+        self.assertEqual(meter.wavelength, 800.0)
+        self.assertEqual(await session.call("zero", seconds=2), 0.2)
+        self.assertEqual(meter.events, ["open"])
+        await self.assertFailure(session.set("wavelength", 300), OutOfRange)
+        error = await self.assertFailure(session.call("fail"), DeviceFault)
+        self.assertEqual((str(error), error.kind), ("the lamp is broken", "RuntimeError"))
+
+    async def test_closed_and_opened_again(self) -> None:
+        """An object that labnet has made is made anew; another one stays."""
+        session = self.lab(maker_of(Meter)(port="a", name="again"))
+        await session.set("wavelength", 800)
+        first = Meter.made[-1]
+        await session.disconnect()
+        self.assertEqual(first.events, ["open", "close"])
+        await self.assertFailure(session.get("power"), NotConnected)
+        await session.connect()
+        self.assertEqual((await session.get("wavelength")).value, 633.0)
+        self.assertIsNot(Meter.made[-1], first)
+
+    async def test_a_constructor_that_fails(self) -> None:
+        """The lab goes on; who asks is told why."""
+        session = self.lab(maker_of(Meter)(port="none", name="x"))
+        error = await self.assertFailure(session.get("power"), NotConnected)
+        self.assertIn("there is no such port", str(error))
+        self.flushLoggedErrors()
+
+    async def test_coroutines_run_in_the_reactor(self) -> None:
+        device = as_device(Asynchronous())
+        self.assertFalse(device.blocking)
+        session = self.lab(device)
+        self.assertEqual(await session.call("double", 2.5), 5.0)
+
+    async def test_sub_devices_of_an_object(self) -> None:
+        meter = Meter("a", "b")
+        meter.shutter = Shutter(1.0)  # type: ignore[attr-defined]
+        session = self.lab(meter)
+        await session.set("shutter.is_open", True)
+        self.assertIs(meter.shutter.is_open, True)  # type: ignore[attr-defined]
+
+
