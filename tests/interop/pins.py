@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,23 @@ class Tool:
         return self.find() is not None
 
 
+@dataclass(frozen=True)
+class Library(Tool):
+    """A shared library that a peer loads; ``commands`` are its possible names, without ``lib``."""
+
+    def find(self) -> str | None:
+        return next(filter(None, map(find_library, self.commands)), None)
+
+
+def pymodaq(version: str) -> Peer:
+    """PyMoDAQ with all that it needs, as listed beside this file.
+
+    It asks for any pyqtgraph, but each version fits the one of its time only.
+    """
+    listed = Path(__file__).with_name(f"pymodaq-{version}.txt").read_text().split()
+    return Peer(f"pymodaq-{version}", (("--no-deps", *listed),))
+
+
 def plesty(version: str) -> Peer:
     # plesty-lib asks for Python 3.12; the parts that these tests use run on 3.11 as well.
     return Peer(
@@ -112,6 +130,7 @@ PEERS: tuple[Peer, ...] = (
         ),
         optional=True,
     ),
+    *map(pymodaq, ("3.6.13", "4.4.11", "5.1.13")),
     Peer("xmlschema", (("elementpath==5.1.4", "xmlschema==4.3.2"),)),
     Peer("lecroyparser", (("numpy==2.4.6", "lecroyparser==1.4.2"),)),
 )
@@ -122,6 +141,13 @@ TOOLS: tuple[Tool, ...] = (
     Tool("ip", "iproute2", ("ip",)),
     # Other netcats take other options: the OpenBSD one goes by this name where there are several.
     Tool("nc", "netcat-openbsd", ("nc.openbsd", "nc")),
+    # What Qt loads even without a screen, for PyMoDAQ.
+    Library("libgl", "libgl1", ("GL",)),
+    Library("libegl", "libegl1", ("EGL",)),
+    Library("libxkbcommon", "libxkbcommon0", ("xkbcommon",)),
+    Library("libdbus", "libdbus-1-3", ("dbus-1",)),
+    Library("libfontconfig", "libfontconfig1", ("fontconfig",)),
+    Library("libglib", "libglib2.0-0", ("glib-2.0",)),
 )
 
 
