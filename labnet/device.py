@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import time
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
@@ -298,6 +298,8 @@ class Device:
     identity: Identity = Identity()
     #: True: all methods run in one thread of the device's own, so they may block.
     blocking: bool = False
+    #: Whether polled parameters are read also while nobody listens to them.
+    polls_unheard: bool = True
     #: Other names (any text) by which foreign programs know the device.
     aliases: tuple[str, ...] = ()
 
@@ -306,8 +308,7 @@ class Device:
     def __new__(cls, *args: Any, **kwargs: Any) -> Device:
         device = super().__new__(cls)
         device.members = members = {}
-        device._joined = None
-        device._changed = None
+        device._joined = device._changed = device._replaced = device._reported = None
         for name, attribute in cls._declared().items():
             members[name] = attribute.make(device)
         return device
@@ -315,6 +316,8 @@ class Device:
     if typing.TYPE_CHECKING:
         _joined: Callable[[str, Any], Any] | None
         _changed: Callable[[ParameterState], None] | None
+        _replaced: Callable[[dict[str, Member]], None] | None
+        _reported: Callable[[str | None], None] | None
 
     @classmethod
     def _declared(cls) -> dict[str, Parameter[Any] | Command]:
@@ -344,11 +347,48 @@ class Device:
         """The deadline of the call in progress."""
         return current_deadline.get()
 
+    # What the lab asks of a device besides its members
+
     def connect(self) -> Any:
-        """Opens the instrument; may raise, block (if `blocking`) or return a Deferred."""
+        """Opens the instrument; may raise, block (if `blocking`) or return a Deferred.
+
+        The lab calls it when the device comes in, and again after it has failed or the device was
+        lost: what is left of an earlier connection is then this method's to put away.
+        """
 
     def disconnect(self) -> Any:
         """Closes the instrument; called at the end of the lab too."""
+
+    #: Seconds between two calls of `probe`; 0: it is not called.
+    probe_interval: float = 0.0
+
+    def probe(self) -> Any:
+        """Asks the instrument for a sign of life; when that fails, the device is taken for lost."""
+
+    def locked(self, path: str, holder: str, wait: float) -> Any:
+        """A client, `holder`, has locked the device, or what is at `path` in it.
+
+        For a device with locks of its own: one that cannot lock itself raises a `LabError`, and
+        the client does not get the lock. It may wait `wait` seconds for that.
+        """
+
+    def unlocked(self, path: str) -> Any:
+        """The lock that `locked` has told of has ended."""
+
+    # What a device tells the lab
+
+    def lost(self, reason: str) -> None:
+        """The connection to the instrument is lost: all calls fail at once with `NotConnected`.
+
+        The lab calls `connect` again, with growing pauses. May be called from any thread.
+        """
+        if self._reported is not None:
+            self._reported(reason)
+
+    def back(self) -> None:
+        """The device can be used again though nobody has called `connect`. From any thread."""
+        if self._reported is not None:
+            self._reported(None)
 
     def add_parameter(
         self,
@@ -376,6 +416,19 @@ class Device:
     def add_device(self, name: str, device: Device) -> None:
         """A sub-device known only at run time; `name` may be numbered, as ``ch[1]``."""
         self._join(name, device)
+
+    def replace_members(self, members: Mapping[str, Member]) -> None:
+        """From now on the device has these members, as when only the instrument knows them.
+
+        A member of the same name and kind takes the other's place, with the locks on it and its
+        listeners; locks on what has gone end. Raises ValueError for a name that is none.
+        """
+        for name in members:
+            check_name(name)
+        if self._replaced is not None:
+            self._replaced(dict(members))
+        else:
+            self.members = dict(members)
 
     def change(self, name: str, **fields: Any) -> None:
         """Changes what is known about a parameter (unit, limits, help...) and tells listeners."""

@@ -164,15 +164,19 @@ class Locked(LabError):
 
 
 class TimedOut(LabError):
-    """The deadline of a call, or of a wait for a lock, has passed."""
+    """The deadline of a call, or of a wait for a lock, has passed.
+
+    `why` says what stood in the way, where that is known.
+    """
 
     visa_status = VisaStatus.TMO
 
-    def __init__(self, what: str, seconds: float | None = None) -> None:
+    def __init__(self, what: str, seconds: float | None = None, why: str = "") -> None:
         self.what = what
         self.seconds = seconds
+        self.why = why
         limit = "its time limit" if seconds is None else f"{seconds:g} s"
-        super().__init__(f"{what} did not finish within {limit}")
+        super().__init__(f"{what} did not finish within {limit}{why and f': {why}'}")
 
 
 class Cancelled(LabError):

@@ -19,8 +19,17 @@ from twisted.python.failure import Failure
 
 from labnet.deadlines import Clock
 from labnet.device import Deadline, current_deadline
-from labnet.errors import Cancelled, DeviceFault, LabError, NotConnected, TimedOut, TooLarge
+from labnet.errors import (
+    Cancelled,
+    DeviceFault,
+    LabError,
+    NotAllowed,
+    NotConnected,
+    TimedOut,
+    TooLarge,
+)
 from labnet.logs import Logger
+from labnet.turn import Turn
 from labnet.values import AT_HAND
 from labnet.worker import GIVEN_BACK, Caller, Gate, Job, Raised, Worker
 
@@ -28,6 +37,8 @@ from labnet.worker import GIVEN_BACK, Caller, Gate, Job, Raised, Worker
 MAX_WAITING = 1000
 #: The most jobs that a device's thread holds at once.
 BATCH = 16
+#: The most threads of one device that hang at once; it is then not given a further one.
+MAX_ABANDONED = 8
 
 log = Logger()
 
@@ -72,11 +83,13 @@ class DeviceQueue:
         self._timer: IDelayedCall | None = None
         self._due = 0.0
         self._stopped: list[Deferred[None]] = []
-        self._worker: Worker | None = None
         self._from_thread = from_thread
-        if blocking:
-            assert from_thread is not None
-            self._worker = Worker(name, gate, from_thread, self._collected)
+        self._abandoned = 0
+        self._worker = self._new_worker() if blocking else None
+
+    def _new_worker(self) -> Worker:
+        assert self._from_thread is not None
+        return Worker(self.name, self._gate, self._from_thread, self._collected)
 
     @property
     def free(self) -> bool:
@@ -90,6 +103,58 @@ class DeviceQueue:
         if self._worker is not None and self._worker.jobs:
             job = self._worker.jobs[0]
         return None if job is None else JobInfo(job.what, self._seconds() - job.begun)
+
+    def stuck(self) -> JobInfo | None:
+        """The call that holds the device though its time is over; its caller has given it up."""
+        job = self._stuck()
+        return None if job is None else JobInfo(job.what, self._seconds() - job.begun)
+
+    def _stuck(self) -> Job | None:
+        job = self._running
+        if self._worker is not None and self._worker.jobs:
+            job = self._worker.jobs[0]
+        if job is None or job.deferred is not None or job.inline:
+            return None
+        end = job.deadline.end
+        return job if end is None or end <= self._seconds() else None
+
+    @property
+    def condition(self) -> str:
+        """What is wrong with the device, in a user's words; empty when it can be used."""
+        stuck = self.stuck()
+        if stuck is not None:
+            return f"stuck in {stuck.what} for {stuck.age:.0f} s"
+        return "" if self.unavailable is None else f"not connected: {self.unavailable}"
+
+    def restart(self) -> None:
+        """Gives up the call that the device is stuck in, and all that wait behind it.
+
+        A blocking device gets a new thread; the old one ends when its call returns. Raises
+        `NotAllowed` when too many hang already.
+        """
+        job = self._stuck()
+        if job is None:
+            return
+        reason = f"restarted, as it was stuck in {job.what}"
+        if self._worker is None:
+            self._running = None
+        elif self._abandoned >= MAX_ABANDONED:
+            raise NotAllowed(f"{self.name} hangs in {self._abandoned} threads; restart the lab")
+        else:
+            self._abandon(self._worker, f"{self.name} is not connected: {reason}")
+        log.warn("{name} is {reason}", name=self.name, reason=reason)
+        self.lose(reason)
+        self._drain()
+
+    def _abandon(self, worker: Worker, problem: str) -> None:
+        self._abandoned += 1
+        for job in worker.jobs:
+            self._give_up(job, Failure(NotConnected(problem)))
+        worker.abandon(self._thread_ended)
+        self._worker = self._new_worker()
+
+    def _thread_ended(self) -> None:
+        self._abandoned -= 1
 
     def run(
         self,
@@ -189,7 +254,7 @@ class DeviceQueue:
         deadline: Deadline,
     ) -> Any:
         """Calls `function` now, if that is allowed; raises `LabError`."""
-        self._check(caller, verb, needs)
+        self.check(caller, verb, needs)
         token = current_deadline.set(deadline)
         try:
             return function(*args, **kwargs) if kwargs else function(*args)
@@ -198,7 +263,8 @@ class DeviceQueue:
         finally:
             current_deadline.reset(token)
 
-    def _check(self, caller: Caller, verb: str, needs: Sequence[Any]) -> None:
+    def check(self, caller: Caller, verb: str, needs: Sequence[Any]) -> None:
+        """Raises `NotConnected`, or `Locked`, if the caller may not do this now."""
         if self.unavailable is not None and verb not in ("connect", "disconnect"):
             raise NotConnected(f"{self.name} is not connected: {self.unavailable}")
         try:
@@ -224,7 +290,9 @@ class DeviceQueue:
     def _enqueue(self, job: Job, urgent: bool) -> Deferred[Any]:
         if len(self._waiting) >= MAX_WAITING:
             self.counts["refused"] += 1
-            return fail(TooLarge(f"{self.name} is busy; {MAX_WAITING} calls wait for it already"))
+            condition = self.condition or "busy"
+            problem = f"{self.name} is {condition}; {MAX_WAITING} calls wait for it already"
+            return fail(TooLarge(problem))
         deferred: Deferred[Any] = self._promise(job)
         if urgent:
             self._waiting.appendleft(job)
@@ -319,13 +387,15 @@ class DeviceQueue:
         self._timer = None
         now = self._seconds()
         nearest: float | None = None
+        late = self._stuck()
+        why = "" if late is None else f"{self.name} is {self.condition}"
         for job in self._all():
             end = job.deadline.end
             if job.deferred is None or end is None:
                 continue
             if end <= now:
                 self.counts["timed_out"] += 1
-                self._give_up(job, Failure(TimedOut(job.what, job.deadline.limit)))
+                self._give_up(job, Failure(TimedOut(job.what, job.deadline.limit, why)))
             elif nearest is None or end < nearest:
                 nearest = end
         if nearest is not None:
@@ -392,7 +462,7 @@ class DeviceQueue:
     def _hand_over(self, job: Job) -> None:
         assert self._worker is not None
         try:
-            self._check(job.caller, job.verb, job.needs)
+            self.check(job.caller, job.verb, job.needs)
         except LabError as error:
             self._finish(job, Failure(error))
             return
@@ -471,75 +541,4 @@ def fault_text(error: BaseException) -> str:
     return str(error)
 
 
-class Turn:
-    """The device, held by one caller for several calls."""
-
-    def __init__(self, queue: DeviceQueue, caller: Caller) -> None:
-        self.granted: Deferred[Turn] = Deferred(lambda _: self._held.cancel())
-        self.over = False
-        self._queue = queue
-        self._caller = caller
-        self._held: Deferred[Any]
-        self._end: Deferred[None] = Deferred()
-        self._inside = 0
-
-    def begin(self) -> Deferred[None]:
-        """The queue has come to this turn."""
-        self.granted.callback(self)
-        return self._end
-
-    def held_by(self, held: Deferred[Any]) -> None:
-        self._held = held
-        held.addErrback(self._refused)
-
-    def _refused(self, failure: Failure) -> None:
-        self.done()
-        if not self.granted.called and not failure.check(CancelledError):
-            self.granted.errback(failure)
-
-    def run(
-        self,
-        function: Callable[..., Any],
-        args: Iterable[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-        *,
-        what: str,
-        timeout: float | None,
-        long: bool = False,
-    ) -> Deferred[Any]:
-        """One call within the turn; the locks are not asked again. A `long` one may outlast it."""
-        queue = self._queue
-        if self.over:
-            return fail(TimedOut(what, timeout))
-        deadline = Deadline(timeout, queue._seconds)
-        job = Job(function, args, kwargs, self._caller, "message", (), what, deadline)
-        if queue._worker is None:
-            try:
-                result = queue._take_up(job)
-            except LabError as error:
-                return fail(error)
-            if not isinstance(result, Deferred):
-                return succeed(result)
-            deferred: Deferred[Any] = queue._promise(job)
-            job.inner = result
-            queue._aside.add(job)
-            result.addBoth(queue._returned, job)
-        else:
-            deferred = queue._promise(job)
-            queue.in_thread(job)
-        if long:
-            return deferred
-        self._inside += 1
-        return deferred.addBoth(self._came_back)
-
-    def _came_back(self, result: Any) -> Any:
-        self._inside -= 1
-        if self.over and not self._inside and not self._end.called:
-            self._end.callback(None)
-        return result
-
-    def done(self) -> None:
-        """The device is free for the next one, as soon as no call of this turn is in it."""
-        self.over = True
-        if not self._inside and not self._end.called:
-            self._end.callback(None)
+__all__ = ["BATCH", "MAX_WAITING", "DeviceQueue", "JobInfo", "Turn", "fault_text"]

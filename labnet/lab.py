@@ -10,28 +10,26 @@ from ipaddress import IPv4Network, IPv6Network
 from threading import get_ident
 from typing import Any, Literal, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import LogLevel
-from twisted.python.failure import Failure
 
-from labnet.calls import read_state
 from labnet.deadlines import Clock
 from labnet.device import Device, ParameterState
+from labnet.device_locks import DeviceLocks
 from labnet.errors import LabError
 from labnet.execution import DeviceQueue
 from labnet.lock_queue import check_text
 from labnet.locks import Change, Hold, LockService
 from labnet.logs import Logger, shows
+from labnet.polling import Poller
 from labnet.registry import DeviceNode, Node, ParameterNode, Registry
 from labnet.session import Session
+from labnet.supervision import RETRY, Retry, Supervisor
 from labnet.updates import Update, Updates
 from labnet.values import Reading
 
 log = Logger()
-
-#: Seconds that a poll may take, if neither its interval nor the device allows more.
-LONGEST_POLL = 10.0
 
 Network = IPv4Network | IPv6Network
 
@@ -121,7 +119,8 @@ class Lab:
     """The kernel's lab. `clock` is monotonic time; `reactor` is needed for blocking devices only.
 
     `reads_open` and `stop_open`: what others may do while somebody holds a lock. `grace`: seconds
-    that an owner known by name keeps its locks through a lost connection.
+    that an owner known by name keeps its locks through a lost connection. `retry`: how devices
+    that cannot be opened, or are lost, are tried again.
     """
 
     def __init__(
@@ -134,6 +133,7 @@ class Lab:
         grace: float = 10.0,
         may_break: bool = False,
         on_shut_down: Callable[[str], None] | None = None,
+        retry: Retry = RETRY,
     ) -> None:
         if reactor is None and clock is None:
             reactor = the_reactor()
@@ -147,7 +147,11 @@ class Lab:
         self.locks.subscribe(self._lock_changed)
         self._on_shut_down = on_shut_down
         self._gate = _Gate(self.locks)
+        self.retry = retry
+        self.device_locks = DeviceLocks()
+        self.locks.subscribe(self.device_locks.changed)
         self._polls: dict[DeviceNode, Poller] = {}
+        self._supervisors: dict[DeviceNode, Supervisor] = {}
         self._members: dict[Any, set[Session]] = {}
         self._thread = get_ident()
 
@@ -163,8 +167,11 @@ class Lab:
         """Calls `arrived` and `departed` from now on; returns what ends it."""
         return self.registry.watch(arrived, departed)
 
-    def attach(self, name: str, device: Device) -> DeviceNode:
-        """Brings a device into the lab and opens it; it is there at once, connected or not."""
+    def attach(self, name: str, device: Device, retry: Retry | None = None) -> DeviceNode:
+        """Brings a device into the lab and opens it; it is there at once, connected or not.
+
+        `retry` says how one that cannot be opened, or is lost, is tried again.
+        """
         node = self.registry.add(name, device)
         node.device_queue = DeviceQueue(
             name,
@@ -174,21 +181,14 @@ class Lab:
             from_thread=getattr(self.reactor, "callFromThread", None),
         )
         node.hop = partial(self._hop, node.device_queue)
+        node.members_changed = partial(self._members_changed, node)
         self._polls[node] = Poller(self, node)
+        self._supervisors[node] = Supervisor(self, node, retry or self.retry)
+        self.device_locks.adopt(node)
         node.each(self._wire_up)
-        if type(device).connect is not Device.connect:
-            node.device_queue.unavailable = "it is being opened"
-            opening = self.hardware(node, "connect", _Nobody(), None)
-            opening.addErrback(self._not_opened, node)
+        self._supervisors[node].begin()
         self.registry.announce(node)
         return node
-
-    def _not_opened(self, failure: Failure, node: DeviceNode) -> None:
-        log.error(
-            "{device} cannot be opened: {reason}",
-            device=node.path,
-            reason=failure.getErrorMessage(),
-        )
 
     def _hop(self, queue: DeviceQueue, function: Callable[..., Any], *args: Any) -> None:
         """Calls `function` in the reactor's thread: now, or before any later result of a call."""
@@ -204,6 +204,19 @@ class Lab:
             self._polls[node.top].plan(node)
         elif isinstance(node, DeviceNode):
             node.device._changed = partial(node.top.hop, self._described, node)
+            node.device._reported = partial(node.top.hop, self._supervisors[node.top].reported)
+        self.updates.appeared(node)
+
+    def _members_changed(self, device: DeviceNode, gone: list[Node]) -> None:
+        """Members of a device were replaced: locks, polls and listeners follow."""
+        self.registry.forget_names()
+        for top in gone:
+            for node in top.walk() if isinstance(top, DeviceNode) else (top,):
+                self._polls[device].forget(node)
+            self.locks.forget(top)
+            self.updates.spread(top, Update(top.path, "lost", detail="it is there no longer"))
+            self.updates.vanished(top)
+        self.registry.announce(device)
 
     def _changed(self, node: ParameterNode, reading: Reading) -> None:
         if self.updates.count:
@@ -225,65 +238,23 @@ class Lab:
         """Takes a device out of the lab: its calls fail, its locks end, it is closed."""
         node = self.registry.remove(name)
         self._polls.pop(node).stop()
+        supervisor = self._supervisors.pop(node)
+        self.device_locks.forget(node)
         self.locks.forget(node)
         self.lose(node, "it has left the lab")
-        return self._close(node)
-
-    def _close(self, node: DeviceNode, wait: float = 5.0) -> Deferred[None]:
-        queue = node.device_queue
-        end = self.clock.seconds() + wait
-        if type(node.device).disconnect is Device.disconnect:
-            return queue.stop(wait)
-        closing = queue.run(
-            node.device.disconnect,
-            caller=_Nobody(),
-            verb="disconnect",
-            needs=(),
-            what=f"closing {node.path}",
-            timeout=wait,
-        )
-        closing.addErrback(self._not_closed, node)
-        return closing.addCallback(lambda _: queue.stop(max(0.0, end - self.clock.seconds())))
-
-    def _not_closed(self, failure: Failure, node: DeviceNode) -> None:
-        log.warn("{device}: {reason}", device=node.path, reason=failure.getErrorMessage())
+        self.updates.vanished(node)
+        return supervisor.close()
 
     def hardware(
         self, node: DeviceNode, verb: str, caller: Any, timeout: float | None
     ) -> Deferred[None]:
         """Opens or closes the device's connection to its hardware."""
-        queue = node.device_queue
-        function = node.device.connect if verb == "connect" else node.device.disconnect
-        needs = () if isinstance(caller, _Nobody) else (node,)
-        what = f"{node.path} {verb}"
-        begun: list[bool] = []
-
-        def begin() -> Any:
-            begun.append(True)
-            return function()
-
-        done = queue.run(begin, caller=caller, verb=verb, needs=needs, what=what, timeout=timeout)
-
-        def succeeded(_: object) -> None:
-            if verb == "connect":
-                queue.regain()
-                self.updates.publish(node, Update(node.path, "back"))
-            else:
-                self.lose(node, f"disconnected by {getattr(caller, 'name', 'the lab')}")
-
-        def failed(failure: Failure) -> Failure:
-            if verb == "connect" and begun:  # else nothing has happened to the device
-                given_up = failure.check(CancelledError) is not None
-                why = f"{what} was given up" if given_up else failure.getErrorMessage()
-                self.lose(node, why)
-            return failure
-
-        return done.addCallbacks(succeeded, failed)
+        return self._supervisors[node].hardware(verb, caller, timeout)
 
     def lose(self, node: DeviceNode, reason: str) -> None:
         """A device is lost: its calls fail at once, its listeners are told."""
         node.device_queue.lose(reason)
-        self.updates.publish(node, Update(node.path, "lost", detail=reason))
+        self.updates.spread(node, Update(node.path, "lost", detail=reason))
 
     # Sessions
 
@@ -396,7 +367,7 @@ class Lab:
             if poller is not None:  # else a second stop
                 poller.stop()
                 node.device_queue.lose("the lab is shutting down")
-                ended.append(self._close(node, wait))
+                ended.append(self._supervisors.pop(node).close(wait))
         self.locks.stop()
         return DeferredList(ended).addCallback(lambda _: None) if ended else succeed(None)
 
@@ -409,13 +380,6 @@ _CHANGES = {
     "lost": "connection lost; its locks wait for it",
     "back": "has come back to its locks",
 }
-
-
-class _Nobody:
-    """The lab itself as a caller."""
-
-    outstanding = 0
-    name = "the lab"
 
 
 class _Gate:
@@ -432,64 +396,3 @@ class _Gate:
         locks = self._locks
         if locks.count and needs and verb not in locks.open_verbs:
             caller.check(verb, needs)
-
-
-class Poller:
-    """Reads the polled parameters of one device when they are due and the device is free."""
-
-    def __init__(self, lab: Lab, node: DeviceNode) -> None:
-        self._lab = lab
-        self._queue = node.device_queue
-        self._plans: dict[ParameterNode, tuple[float, IDelayedCall]] = {}
-        self._failing: set[ParameterNode] = set()
-
-    def plan(self, parameter: ParameterNode) -> None:
-        """A parameter is there, or its poll interval may have changed."""
-        interval = parameter.spec.poll
-        planned = self._plans.get(parameter)
-        if planned is not None and planned[0] == interval:
-            return
-        if planned is not None:
-            planned[1].cancel()
-            del self._plans[parameter]
-        if interval:
-            self._wait(parameter, interval)
-
-    def _wait(self, parameter: ParameterNode, interval: float) -> None:
-        call = self._lab.clock.callLater(interval, self._poll, parameter, interval)
-        self._plans[parameter] = interval, call
-
-    def _poll(self, parameter: ParameterNode, interval: float) -> None:
-        self._wait(parameter, interval)
-        queue = self._queue
-        if queue.free and queue.unavailable is None:
-            reading = queue.run(
-                read_state,
-                (parameter.state,),
-                caller=_Nobody(),
-                verb="poll",
-                needs=(),
-                what=f"poll of {parameter.path}",
-                timeout=max(interval, queue.limit or LONGEST_POLL),
-            )
-            reading.addCallbacks(
-                self._came, self._failed, (parameter,), errbackArgs=(parameter,)
-            )
-
-    def _came(self, reading: object, parameter: ParameterNode) -> None:
-        if parameter in self._failing:
-            self._failing.discard(parameter)
-            log.info("{parameter} can be read again", parameter=parameter.path)
-
-    def _failed(self, failure: Failure, parameter: ParameterNode) -> None:
-        """Said once, however often it happens until it can be read again."""
-        if parameter not in self._failing:
-            self._failing.add(parameter)
-            reason = failure.getErrorMessage()
-            log.warn("{parameter} cannot be read: {why}", parameter=parameter.path, why=reason)
-
-    def stop(self) -> None:
-        """No more polls."""
-        for _, call in self._plans.values():
-            call.cancel()
-        self._plans.clear()

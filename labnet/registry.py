@@ -91,6 +91,7 @@ class ParameterNode(Node):
         if not isinstance(member, ParameterState):
             raise ValueError(f"{self.path} is a parameter; nothing else can take its name")
         self.state.notify = None
+        member.sequence = max(member.sequence, self.state.sequence)
         self.state = member
 
 
@@ -131,16 +132,22 @@ class CommandNode(Node):
 class DeviceNode(Node):
     """A device or sub-device in the tree, with its children in the order of declaration."""
 
-    __slots__ = ("_adopted", "_children", "_folded", "device", "device_queue", "hop", "needs")
+    __slots__ = (
+        "_adopted", "_children", "_folded", "device", "device_queue", "hop", "members_changed",
+        "needs",
+    )  # fmt: skip
 
     device_queue: DeviceQueue
     #: Of a whole device: calls a function in the reactor's thread.
     hop: Callable[..., None]
+    #: Of a whole device: is told, when members were replaced, which nodes have gone.
+    members_changed: Callable[[list[Node]], None]
 
     def __init__(self, name: str, device: Device, parent: DeviceNode | None = None) -> None:
         super().__init__(name, parent, device.aliases)
         self.top = self if parent is None else parent.top
         self.hop = _directly
+        self.members_changed = _directly_forgotten
         self.device = device
         self.needs: tuple[Node, ...] = (self,)
         self._adopted: Callable[[Node], None] | None = None
@@ -155,7 +162,7 @@ class DeviceNode(Node):
                 " another device has a name that begins with an underscore"
             )
         self.device = device
-        device._joined = self._joined
+        device._joined, device._replaced = self._joined, self._replaced
         try:
             for child, member in list(device.members.items()):
                 self.adopt(child, member)
@@ -167,7 +174,7 @@ class DeviceNode(Node):
         """The devices of this node and of those below are in no lab any more."""
         for node in self.walk():
             if isinstance(node, DeviceNode):
-                node.device._joined = node.device._changed = None
+                set_free(node.device)
             elif isinstance(node, ParameterNode):
                 node.state.notify = None
 
@@ -211,12 +218,52 @@ class DeviceNode(Node):
             return
         if not isinstance(member, Device):
             raise ValueError(f"{self.path} is a device; nothing else can take its name")
-        for name in self._children:
-            if name not in member.members:
-                raise ValueError(f"{self.path} has {name}; what takes its place must have it too")
         before = self.device
+        gone = self._drop_others(member.members)
         self._take(member)
-        before._joined = before._changed = None
+        set_free(before)
+        if gone:
+            self.top.members_changed(gone)
+
+    def _replaced(self, members: dict[str, Any]) -> None:
+        self.top.hop(self._replace_all, members)
+
+    def _replace_all(self, members: dict[str, Any]) -> None:
+        """The device has these members now."""
+        before = self.device.members
+        gone = self._drop_others(members)
+        self.device.members = members
+        for name, member in members.items():
+            if before.get(name) is not member or name not in self._children:
+                self.adopt(name, member)
+        self._children = {name: self._children[name] for name in members}
+        self.top.members_changed(gone)
+
+    def _drop_others(self, members: Mapping[str, Any]) -> list[Node]:
+        """Takes out the children that `members` has not, or has as something else."""
+        gone = [
+            node
+            for name, node in self._children.items()
+            if name not in members or not _same_sort(node, members[name])
+        ]
+        for node in gone:
+            del self._children[node.name]
+            for alike in self._folded.values():
+                if node in alike:
+                    alike.remove(node)
+            if isinstance(node, DeviceNode):
+                node.release()
+            elif isinstance(node, ParameterNode):
+                node.state.notify = None
+        if gone:
+            self.top.forget_needs()
+        return gone
+
+    def forget_needs(self) -> None:
+        """What members touch is looked up anew."""
+        for node in self.walk():
+            if isinstance(node, ParameterNode | CommandNode):
+                node._needs = None
 
     def each(self, adopted: Callable[[Node], None]) -> None:
         """Calls `adopted` for this node and all below it, now and whenever one joins."""
@@ -263,6 +310,21 @@ def _directly(function: Callable[..., Any], *args: Any) -> None:
     function(*args)
 
 
+def _directly_forgotten(gone: list[Node]) -> None:
+    """Nobody is told as long as the device is in no lab."""
+
+
+def set_free(device: Device) -> None:
+    """The device is in no lab any more."""
+    device._joined = device._changed = device._replaced = device._reported = None
+
+
+def _same_sort(node: Node, member: Any) -> bool:
+    if isinstance(node, ParameterNode):
+        return isinstance(member, ParameterState)
+    return isinstance(member, CommandState if isinstance(node, CommandNode) else Device)
+
+
 def only_fit(nodes: Sequence[Node], name: str) -> Node | None:
     """The one of `nodes` (alike but for case) that `name` means, if there is just one."""
     if len(nodes) == 1:
@@ -293,8 +355,9 @@ class Registry:
         if device._joined is not None:
             raise ValueError(f"the device for {name} is in a lab already")
         node = DeviceNode(name, device)
+        node.members_changed = lambda gone: self.forget_names()
         self._devices[name] = node
-        self._forget_names()
+        self.forget_names()
         return node
 
     def announce(self, node: DeviceNode) -> None:
@@ -308,7 +371,7 @@ class Registry:
             raise UnknownName(name, self._devices, "device")
         node = self._devices.pop(name)
         node.release()
-        self._forget_names()
+        self.forget_names()
         for _, departed in list(self._watchers):
             _tell(departed, node)
         return node
@@ -342,7 +405,8 @@ class Registry:
         """
         return self._reached.setdefault(("" if base is None else base.path, reach), {})
 
-    def _forget_names(self) -> None:
+    def forget_names(self) -> None:
+        """Names are looked up anew, since nodes have come or gone."""
         for names in (self._root_names, *self._names.values(), *self._reached.values()):
             names.clear()
 

@@ -458,6 +458,10 @@ class Session:
             replace=replace,
             note=note,
         )
+        devices = self.lab.device_locks
+        if devices.nodes:
+            end = self.lab.clock.seconds() + wait
+            granted = granted.addCallback(partial(devices.take, self), end)
         if not granted.called:
             self._waits.add(granted)
             granted.addBoth(self._waited, granted)

@@ -35,6 +35,7 @@ from labnet.lab import Lab, Listener, ServeOptions
 from labnet.registry import DeviceNode
 from labnet.session import Session
 from labnet.specs import command_spec
+from labnet.supervision import Retry
 from labnet.transports.faults import Faults, Relay
 from labnet.transports.memory import MemoryReactor
 from labnet.wires.table import find_wire
@@ -240,11 +241,11 @@ class MemoryLab(Lab):
         for name, device in (devices or {}).items():
             self.attach(name, device)
 
-    def attach(self, name: str, device: Device) -> DeviceNode:
+    def attach(self, name: str, device: Device, retry: Retry | None = None) -> DeviceNode:
         device.blocking = False
         if isinstance(device, FakeDevice) and device.clock is None:
             device.clock = self.net
-        return super().attach(name, device)
+        return super().attach(name, device, retry)
 
     def session(
         self, name: str = "tester", device: str | None = None, **options: Any

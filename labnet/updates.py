@@ -21,12 +21,16 @@ from labnet.values import Reading
 
 log = Logger()
 
-What = Literal["value", "metadata", "lock", "lost", "back"]
+What = Literal["value", "metadata", "lock", "lost", "back", "gap"]
 
 
 class Update(NamedTuple):
     """One change. `reading` comes with values only; `missed` counts older ones that were left out;
-    `detail` is the reason of a loss or the `Change` of a lock."""
+    `detail` is the reason of a loss or the `Change` of a lock.
+
+    A "gap" comes when a device that was lost is back: what it did meanwhile nobody knows. `detail`
+    is then the seconds of its absence; the current values follow.
+    """
 
     path: str
     what: What
@@ -103,6 +107,8 @@ class Updates:
         self.count = 0
         self._clock = clock
         self._by_node: dict[Node, list[Subscription]] = {}
+        #: Who listened to nodes that have gone, by their paths: for those that come again.
+        self._absent: dict[str, list[Subscription]] = {}
 
     def later(self, function: Callable[[], None]) -> None:
         """Calls `function` in the next turn of the reactor."""
@@ -126,6 +132,12 @@ class Updates:
                 listening.remove(subscription)
             if not listening:
                 self._by_node.pop(node, None)
+        for path, absent in list(self._absent.items()):
+            if subscription in absent:
+                found = True
+                absent.remove(subscription)
+                if not absent:
+                    del self._absent[path]
         self.count -= found
 
     def publish(self, node: Node, update: Update) -> None:
@@ -135,3 +147,32 @@ class Updates:
         for level in (node, *node.ancestors):
             for subscription in self._by_node.get(level, ()):
                 subscription.put(update)
+
+    def spread(self, node: Node, update: Update) -> None:
+        """Tells those who listen to the node, to one above it or to one below it."""
+        if not self.count:
+            return
+        self.publish(node, update)
+        for below, listening in list(self._by_node.items()):
+            if node in below.ancestors:
+                for subscription in list(listening):
+                    subscription.put(update)
+
+    def heard(self, node: Node) -> bool:
+        """Whether somebody listens to the node or to one above it."""
+        return self.count > 0 and any(
+            level in self._by_node for level in (node, *node.ancestors)
+        )
+
+    def vanished(self, node: Node) -> None:
+        """The node and those below are gone; who listened there may hear of them again."""
+        for gone in [it for it in self._by_node if it is node or node in it.ancestors]:
+            for subscription in self._by_node.pop(gone):
+                subscription.nodes = tuple(it for it in subscription.nodes if it is not gone)
+                self._absent.setdefault(gone.path, []).append(subscription)
+
+    def appeared(self, node: Node) -> None:
+        """A node has come, perhaps again: who listened to one of its path listens to it."""
+        for subscription in self._absent.pop(node.path, ()) if self._absent else ():
+            subscription.nodes = (*subscription.nodes, node)
+            self._by_node.setdefault(node, []).append(subscription)

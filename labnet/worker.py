@@ -161,6 +161,11 @@ class Worker:
         """Ends the thread after what it has."""
         self._inbox.put(None)
 
+    def abandon(self, ended: Callable[[], None]) -> None:
+        """Leaves the thread to the call that hangs in it; `ended` is called when that returns."""
+        self._collected = lambda results: None if self.jobs else ended()
+        self.close()
+
     def _work(self) -> None:
         while (batch := self._inbox.get()) is not None:
             for job in batch:

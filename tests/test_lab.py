@@ -15,6 +15,7 @@ from labnet.device import Device, command, parameter
 from labnet.errors import DeviceFault, Locked, NotConnected, TimedOut, UnknownName
 from labnet.lab import Lab, MonotonicClock
 from labnet.session import Session
+from labnet.supervision import Retry
 from labnet.testing import FakeDevice, MemoryLab
 from labnet.updates import Update
 
@@ -463,7 +464,7 @@ class ThreadTests(TestCase):
             raise OSError("no such port")
 
         device.connect = connect  # type: ignore[method-assign]
-        self.lab.attach("late", device)
+        self.lab.attach("late", device, retry=Retry(first=0))
         session = self.lab.open_session("test", "here", device="late")
         waiting = session.get("level")
         go.set()

@@ -254,9 +254,12 @@ class JoinTests(RegistryCase):
         self.assertRaises(ValueError, self.daq.add_parameter, "port0", float)
         self.assertRaises(ValueError, self.daq.add_command, "gain", lambda: 5)
         self.assertRaises(ValueError, self.daq.add_parameter, "scan", float)
-        with self.assertRaisesRegex(ValueError, "daq.port0 has direction"):
-            self.daq.port0 = Line()  # type: ignore[assignment]
         self.assertEqual(self.found("daq.port0.direction"), "daq.port0.direction")
+
+    def test_what_another_device_has_not_goes(self) -> None:
+        self.daq.port0 = Line()  # type: ignore[assignment]
+        self.assertEqual(self.found("daq.port0.value"), "daq.port0.value")
+        self.unknown("daq.port0.direction")
 
 
 class Follower(Device):
