@@ -78,8 +78,16 @@ class MessageChannel:
         Cancelling it takes the message back, or stops it where it is. `timeout` (seconds) is for
         each call of the device.
         """
+        outcome = self.answer(message, timeout, terminator)
+        return succeed(outcome) if isinstance(outcome, bytes) else outcome
+
+    def answer(
+        self, message: Message, timeout: float | None = None, terminator: bytes = b""
+    ) -> bytes | Deferred[bytes]:
+        """As `execute`, but a response that needs no waiting comes without a Deferred."""
         if self._current is None and not self._queue and not self.closed:
-            return self._start(message, timeout, terminator)
+            outcome = self._perform(message, timeout, terminator)
+            return outcome if outcome.__class__ is bytes else self._begun(outcome)  # type: ignore[arg-type]
         if self.closed:
             return fail(NotConnected("this session has been closed"))
         if len(self._queue) >= MAX_WAITING:
@@ -88,10 +96,7 @@ class MessageChannel:
         self._queue.append(_Queued(message, timeout, terminator, done))
         return done
 
-    def _start(self, message: Message, timeout: float | None, terminator: bytes) -> Deferred[bytes]:
-        outcome = self._perform(message, timeout, terminator)
-        if isinstance(outcome, bytes):
-            return succeed(outcome)
+    def _begun(self, outcome: Deferred[bytes]) -> Deferred[bytes]:
         self._current = outcome
         told: Deferred[bytes] = Deferred(lambda _: outcome.cancel())
         outcome.addBoth(self._performed, told)
@@ -105,7 +110,11 @@ class MessageChannel:
     def _next(self) -> None:
         while self._current is None and self._queue and not self.closed:
             message, timeout, terminator, done = self._queue.popleft()
-            self._start(message, timeout, terminator).chainDeferred(done)
+            outcome = self._perform(message, timeout, terminator)
+            if isinstance(outcome, bytes):
+                done.callback(outcome)
+            else:
+                self._begun(outcome).chainDeferred(done)
 
     def _taken_back(self, done: Deferred[bytes]) -> None:
         """A queued message leaves the queue; one that has begun since is stopped."""

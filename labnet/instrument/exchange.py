@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from labnet.errors import Locked
-from labnet.instrument.model import Program, Step, Wait
+from labnet.instrument.model import Action, Program, Wait
 from labnet.instrument.response import Pieces
 from labnet.registry import Node
 
@@ -105,35 +105,33 @@ class Exchange:
         steps = self._program.steps
         while self._at < len(steps) and not self.over:
             step = steps[self._at]
-            if step.fault is not None:
+            action = step.action
+            if action is None:
                 self.channel.failed(step.fault)
                 self._at += 1
                 continue
             try:
-                if not self._prepared(step):
+                if not (action.local or self._prepared(action)):
                     return
-                value = self._begin(step)
-                if isinstance(value, Wait):
-                    self._give_back()
-                    value = value.until
-                if isinstance(value, Deferred):
+                value = action.begin(self, step.numbers, step.data)
+                if value.__class__ is not bytes and isinstance(value, Wait | Deferred):
+                    if isinstance(value, Wait):
+                        self._give_back()
+                        value = value.until
                     if not value.called or value.paused:
                         self._wait(value, self._returned)
                         return
                     value = _result(value)
-                self._finish(step, value)
+                self._finish(action, value)
             except Exception as error:
                 self.channel.failed(error)
             self._at += 1
         self._end()
 
-    def _prepared(self, step: Step) -> bool:
+    def _prepared(self, action: Action) -> bool:
         """Whether the unit can be begun now; if not, this message goes on when it can."""
-        assert step.action is not None
-        if step.action.local:
-            return True
         try:
-            self.channel.check_locks(step.action.verb)
+            self.channel.check_locks(action.verb)
         except Locked:
             if not self.channel.session.wait_for_locks:
                 raise
@@ -149,13 +147,8 @@ class Exchange:
         self._turn = _result(turn)
         return True
 
-    def _begin(self, step: Step) -> Any:
-        assert step.action is not None
-        return step.action.begin(self, step.numbers, step.data)
-
-    def _finish(self, step: Step, value: Any) -> None:
-        assert step.action is not None
-        unit = step.action.finish(self, value)
+    def _finish(self, action: Action, value: Any) -> None:
+        unit = action.finish(self, value)
         if unit is not None:
             if self.out:
                 self.out.append(b";")
@@ -173,13 +166,13 @@ class Exchange:
         self._go_on()
 
     def _returned(self, result: Any) -> None:
-        step = self._program.steps[self._at]
+        action = self._program.steps[self._at].action
         self._at += 1
         try:
             if isinstance(result, Failure):
                 self.channel.failed(result.value)
-            else:
-                self._finish(step, result)
+            elif action is not None:
+                self._finish(action, result)
         except Exception as error:
             self.channel.failed(error)
 
@@ -205,7 +198,8 @@ class Exchange:
         if self.over:
             return
         self.over = True
-        self._give_back()
+        if self._turn is not None:
+            self._give_back()
         if self.done is not None:
             self.done.callback(self._response())
 

@@ -87,7 +87,10 @@ class InstrumentChannel(MessageChannel):
     def _perform(
         self, message: Message, timeout: float | None, terminator: bytes
     ) -> bytes | Deferred[bytes]:
-        exchange = Exchange(self, self._program(message), timeout, terminator)
+        program = self._instrument.known.get(message) if message.__class__ is bytes else None
+        if program is None or program.undefined or self._own is not None:
+            program = self._program(message)
+        exchange = Exchange(self, program, timeout, terminator)
         if not self.session.wait_for_locks:
             return exchange.start()
         clear = self.when_unlocked()
@@ -104,7 +107,7 @@ class InstrumentChannel(MessageChannel):
         if self._own is not None:
             return make_program([self._look_up(unit) for unit in parse(message)])
         program = self._instrument.program(message)
-        if any(step.action is None for step in program.steps) and self._instrument.outdated:
+        if program.undefined and self._instrument.outdated:
             self._instrument = instrument(self.node)
             program = self._instrument.program(message)
         return program

@@ -170,16 +170,21 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A message, looked up. With `turn` it makes several calls, so needs the device for itself."""
+    """A message, looked up. With `turn` it makes several calls, so needs the device for itself.
+
+    `undefined`: it has a unit that no action was found for.
+    """
 
     steps: tuple[Step, ...]
     turn: bool
+    undefined: bool
 
 
 def make_program(steps: Sequence[Step]) -> Program:
     """The program of some steps."""
     device = [s.action for s in steps if s.action is not None and not s.action.local]
-    return Program(tuple(steps), len(device) > 1 or any(action.alone for action in device))
+    turn = len(device) > 1 or any(action.alone for action in device)
+    return Program(tuple(steps), turn, any(step.action is None for step in steps))
 
 
 class Instrument:
@@ -190,7 +195,8 @@ class Instrument:
         self.tree: CommandTree[Action] = CommandTree()
         #: Each readable and writable parameter with its header, in the order of declaration.
         self.settings: list[tuple[str, ParameterNode]] = []
-        self._cache: dict[bytes, Program] = {}
+        #: The messages that came last.
+        self.known: dict[bytes, Program] = {}
         members = [part for part in node.walk() if not isinstance(part, DeviceNode)]
         self._size = len(members)
         for member in members:
@@ -247,12 +253,12 @@ class Instrument:
         if len(message) > MAX_CACHED_LENGTH:
             return make_program([self.look_up(unit) for unit in parse(message)])
         key = bytes(message)
-        program = self._cache.get(key)
+        program = self.known.get(key)
         if program is None:
             program = make_program([self.look_up(unit) for unit in parse(key)])
-            if len(self._cache) >= MAX_CACHED:
-                self._cache.clear()
-            self._cache[key] = program
+            if len(self.known) >= MAX_CACHED:
+                self.known.clear()
+            self.known[key] = program
         return program
 
     def look_up(self, unit: Unit) -> Step:

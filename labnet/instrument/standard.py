@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -23,6 +24,7 @@ from labnet.instrument.model import Action, CallCommand, Instrument, Outcome, Wa
 from labnet.instrument.response import ArrayFormat, Pieces, block, quoted, response
 from labnet.instrument.status import RegisterGroup
 from labnet.registry import CommandNode, DeviceNode, Node
+from labnet.specs import Identity
 from labnet.values import FLOAT, INT, Limits
 
 if TYPE_CHECKING:
@@ -86,8 +88,12 @@ def _whole(data: Sequence[Datum], target: Target) -> int:
 
 
 def _identity(run: Exchange, data: Sequence[Datum]) -> bytes:
-    text = str(run.channel.node.identity)
-    return text.encode("latin-1", "replace").translate(_ONE_LINE)
+    return _identity_bytes(run.channel.node.identity)
+
+
+@lru_cache
+def _identity_bytes(identity: Identity) -> bytes:
+    return str(identity).encode("latin-1", "replace").translate(_ONE_LINE)
 
 
 def _clear(run: Exchange, data: Sequence[Datum]) -> None:

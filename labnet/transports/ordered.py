@@ -26,8 +26,10 @@ from zope.interface import implementer
 from labnet.logs import Logger
 from labnet.transports.prompt import (
     MESSAGES_A_TURN,
+    USUAL_READ,
     Pace,
     close_now,
+    read_as_much,
     read_now,
     was_reset,
     write_now,
@@ -64,6 +66,7 @@ class OrderedProtocol(Protocol, Generic[M]):
     _seen = False  # something has been received before
     _busy = False  # a request waits for its answer
     _streaming = False
+    _large = False  # the last read was
     _last = False  # nothing more is received, or nothing more is carried out
     _closed = False
     _last_words: IDelayedCall | None = None
@@ -121,12 +124,15 @@ class OrderedProtocol(Protocol, Generic[M]):
     def dataReceived(self, data: bytes) -> None:
         if self._last:
             return
+        size = len(data)
+        if size >= USUAL_READ or self._large:
+            self._large = read_as_much(self.transport, size)
         self._messages += self.split(data)
         if not self._seen:
             self._seen = True
             if not self._handle(MESSAGES_A_TURN):
                 return
-        self._paced().received(len(data))
+        self._paced().received(size)
 
     def arrived(self, messages: Iterable[M]) -> None:
         """Takes messages that were completed by something other than bytes."""
@@ -207,11 +213,12 @@ class OrderedProtocol(Protocol, Generic[M]):
         elif self.transport is not None:
             write_now(self.transport, data)
 
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
+    def _pieces(self, data: bytes) -> Iterator[memoryview]:
+        view = memoryview(data)
         for start in range(0, len(data), PIECE):
             if not self._streaming:
                 return
-            yield data[start : start + PIECE]
+            yield view[start : start + PIECE]
         self._streaming = False
 
     # The end

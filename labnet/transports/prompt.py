@@ -23,10 +23,15 @@ from labnet.logs import Logger
 LARGE = 64 * 1024
 """From this size on (bytes) copying what the socket did not take costs more than a turn."""
 
+USUAL_READ = tcp.Connection.bufferSize
+SMALL_READ = 4 * 1024
+LARGEST_READ = 1024 * 1024
 MESSAGES_A_TURN = 64
 OUTPUT_LIMIT = 16 * 1024 * 1024
 INPUT_LIMIT = 64 * 1024
 STREAMED_A_TURN = 1024 * 1024
+
+Buffer = bytes | memoryview
 
 _DONE = Failure(ConnectionDone())
 
@@ -51,22 +56,29 @@ class _Kinds(dict[type, bool]):
 _plain_tcp = _Kinds()
 
 
-def write_now(transport: ITransport, data: bytes) -> None:
+def write_now(transport: ITransport, data: Buffer) -> None:
     """Send `data` on a TCP transport that has nothing queued; else, or for the rest, `write` it.
 
     A connection found broken here is not reported from here: the same `data` is queued, the
     reactor meets the same error in its next turn and calls `connectionLost` from there, so a
     protocol never loses its connection inside its own `dataReceived`.
     """
-    if len(data) < LARGE and _plain_tcp[type(transport)]:
+    if len(data) < LARGE:
+        data = _offer(transport, data)
+        if not data:
+            return
+    transport.write(bytes(data))
+
+
+def _offer(transport: ITransport, data: Buffer) -> Buffer:
+    """What is left of `data` when the socket has taken what it takes at once."""
+    if _plain_tcp[type(transport)]:
         plain = cast(tcp.Connection, transport)
         if _idle(plain):
-            sent = plain.writeSomeData(data)
-            if sent == len(data):
-                return
+            sent = plain.writeSomeData(cast(bytes, data))
             if isinstance(sent, int) and sent > 0:
-                data = data[sent:]
-    transport.write(data)
+                return data[sent:]
+    return data
 
 
 def _idle(transport: tcp.Connection) -> bool:
@@ -91,6 +103,22 @@ def read_now(transport: ITransport) -> None:
     """
     if _plain_tcp[type(transport)]:
         cast(tcp.Connection, transport).doRead()
+
+
+def read_as_much(transport: ITransport | None, size: int) -> bool:
+    """Lets a TCP transport read more at once from a full read to a small one; whether it does.
+
+    For `dataReceived` with the bytes received: reads of `USUAL_READ` make a block of megabytes
+    cost several hundred turns.
+    """
+    if transport is None or not _plain_tcp[type(transport)]:
+        return False
+    plain = cast(tcp.Connection, transport)
+    if size >= USUAL_READ:
+        plain.bufferSize = LARGEST_READ
+    elif size < SMALL_READ:
+        plain.bufferSize = USUAL_READ
+    return plain.bufferSize > USUAL_READ
 
 
 def close_now(transport: ITransport) -> None:
@@ -164,7 +192,7 @@ class Pace:
         self._stopped = False
         self._waiting_out = 0
         self._waiting_in = 0
-        self._pieces: Iterator[bytes] | None = None
+        self._pieces: Iterator[Buffer] | None = None
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     # What the protocol calls.
@@ -199,7 +227,7 @@ class Pace:
         """May `handle` not go on to the next message?"""
         return bool(self._held or self._full or self._stopped)
 
-    def stream(self, pieces: Iterator[bytes]) -> None:
+    def stream(self, pieces: Iterator[Buffer]) -> None:
         """Send `pieces` as the peer takes them, at most some 1 MiB a turn; then go on.
 
         Messages are held meanwhile. The iterator is closed if the connection ends first.
@@ -326,7 +354,9 @@ class Pace:
                     self.release()
                     return
                 size += len(piece)
-                write_now(self._transport, piece)
+                rest = _offer(self._transport, piece)
+                if rest:
+                    self._transport.write(bytes(rest))
         except Exception:
             self._fail()
 

@@ -65,22 +65,24 @@ class LinkTesterTests(BenchCase):
         self.assertEqual(self.scpi(self.session, b"TEST:LOAD?"), b"#45000" + data)
         self.assertEqual(self.scpi(self.session, b"TEST:LOAD #10;LOAD:SUM?"), b"0,0")
 
-    def test_load_much(self) -> None:
+    def test_summing_up_much_leaves_time_for_others(self) -> None:
         data = bytes(STEP) + b"end"
-        load = self.session.call("load", data)
-        self.assertNoResult(load)
+        self.call(self.session, "load", data)
+        sum_ = self.session.call("load_sum")
+        self.assertNoResult(sum_)
         self.clock.advance(0)
-        self.successResultOf(load)
-        self.assertEqual(self.call(self.session, "load_sum"), [len(data), zlib.crc32(data)])
+        self.assertEqual(self.successResultOf(sum_), [len(data), zlib.crc32(data)])
 
-    def test_loading_given_up_keeps_the_block_before(self) -> None:
-        self.call(self.session, "load", b"before")
-        load = self.session.call("load", bytes(3 * STEP))
+    def test_summing_up_ends_with_its_client(self) -> None:
+        self.call(self.session, "load", bytes(3 * STEP))
+        sum_ = self.session.call("load_sum")
         self.clock.callLater(0, self.session.close, "gone")
         self.clock.advance(0)
-        self.assertTrue(load.called)
-        sum_ = self.call(self.client("linktester"), "load_sum")
-        self.assertEqual(sum_, [6, zlib.crc32(b"before")])
+        self.assertTrue(sum_.called)
+        self.failureResultOf(sum_)
+        self.call(self.client("linktester"), "load", b"after")
+        after = self.call(self.client("linktester"), "load_sum")
+        self.assertEqual(after, [5, zlib.crc32(b"after")])
 
     def test_wait(self) -> None:
         channel = self.session.channel()

@@ -52,7 +52,6 @@ class LinkTester(Simulated):
         self._last = b""
         self._long: weakref.ref[npt.NDArray[np.uint8]] | None = None
         self._loaded = b""
-        self._sum = 0
         self._requests: set[IDelayedCall] = set()
 
     @command(scpi="TEST:BLOCk?", reads=True, timeout=60.0, limits={"length": (0, LONGEST)})
@@ -68,19 +67,19 @@ class LinkTester(Simulated):
         return cast(bytes, (await self._long_pattern(length)).data[:length])
 
     @command(scpi="TEST:LOAD", timeout=60.0)
-    async def load(self, data: bytes) -> None:
+    def load(self, data: bytes) -> None:
         """Keeps a block, for `load_sum` and `loaded`."""
         self._refuse_longer(len(data))
-        total = 0
-        for start in range(0, len(data), STEP):
-            await self._breathe(start, "load")
-            total = zlib.crc32(memoryview(data)[start : start + STEP], total)
-        self._loaded, self._sum = data, total
+        self._loaded = data
 
-    @command(scpi="TEST:LOAD:SUM?", reads=True)
-    def load_sum(self) -> list[int]:
+    @command(scpi="TEST:LOAD:SUM?", reads=True, timeout=60.0)
+    async def load_sum(self) -> list[int]:
         """Length and CRC-32 of the block that was loaded last."""
-        return [len(self._loaded), self._sum]
+        data, total = memoryview(self._loaded), 0
+        for start in range(0, len(data), STEP):
+            await self._breathe(start, "load_sum")
+            total = zlib.crc32(data[start : start + STEP], total)
+        return [len(data), total]
 
     @command(scpi="TEST:LOAD?", reads=True)
     def loaded(self) -> bytes:
@@ -128,7 +127,7 @@ class LinkTester(Simulated):
         for call in self._requests:
             call.cancel()
         self._requests.clear()
-        self._loaded, self._sum = b"", 0
+        self._loaded = b""
 
     def _request(self, call: IDelayedCall) -> None:
         self._requests.discard(call)

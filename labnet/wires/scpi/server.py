@@ -71,6 +71,8 @@ class ScpiProtocol(OrderedProtocol[Message]):
         self.factory: ScpiFactory = factory
         self._channel: MessageChannel | None = None
         self._control: ControlPort | None = None
+        self._wire_log = factory.log
+        self._terminator = factory.ending.terminator
         self._timer: IDelayedCall | None = None
         self._program: ProgramMessageSplitter | None = None
         self._lines: Splitter | None = None
@@ -94,40 +96,34 @@ class ScpiProtocol(OrderedProtocol[Message]):
         return lines
 
     def begin(self, message: Message) -> bytes | Deferred[bytes]:
-        try:
-            channel = self.channel
-        except LabError as error:
-            self.factory.log.refused(self.peer, str(error))
-            self.finish()
-            return b""
-        if self.factory.log.debug_on and isinstance(message, bytes | bytearray):
-            self.factory.log.received(self.peer, bytes(message[:200]))
+        channel = self._channel
+        if channel is None:
+            try:
+                channel = self.channel
+            except LabError as error:
+                self._wire_log.refused(self.peer, str(error))
+                self.finish()
+                return b""
+        if message.__class__ is bytes or isinstance(message, bytes | bytearray):
+            if self._wire_log.debug_on:
+                self._wire_log.received(self.peer, bytes(message[:200]))
+            answer = channel.answer(message, None, self._terminator)
+            if answer.__class__ is bytes:
+                return answer
+            return answer.addErrback(self._not_executed)  # type: ignore[union-attr]
         if isinstance(message, MessageFault):
             channel.error(message.number, message.detail)
-        elif isinstance(message, bytes | bytearray):
-            return self._execute(channel, message)
         else:
             channel.error(OVERRUN, f"message longer than {self.factory.options.max_message} bytes")
         return b""
-
-    def _execute(
-        self, channel: MessageChannel, message: bytes | bytearray
-    ) -> bytes | Deferred[bytes]:
-        done = channel.execute(message, None, self.factory.ending.terminator)
-        if done.called and not done.paused:
-            response = done.result
-            if isinstance(response, bytes):
-                return response
-        return done.addErrback(self._not_executed)
 
     def _not_executed(self, failure: Failure) -> bytes:
         failure.trap(LabError, CancelledError)
         return b""
 
     def sent(self, data: bytes) -> None:
-        log = self.factory.log
-        if log.debug_on:
-            log.sent(self.peer, data)
+        if self._wire_log.debug_on:
+            self._wire_log.sent(self.peer, data)
 
     @property
     def channel(self) -> MessageChannel:
