@@ -531,12 +531,17 @@ class Session:
             channel = self._channels[node] = open_channel(self, node)
         return channel
 
-    def subscribe(self, paths: Iterable[Path], listener: Listener) -> Subscription:
-        """Calls ``listener(updates)`` for what changes on the nodes and below them from now on."""
+    def subscribe(
+        self, paths: Iterable[Path | Node], listener: Listener, *, at_once: bool = False
+    ) -> Subscription:
+        """Calls ``listener(updates)`` for what changes on the nodes and below them from now on.
+
+        With `at_once` it is called for each update by itself, while that happens; it must be quick.
+        """
         nodes = [self.resolve(path) for path in paths]
         for node in nodes:
             self._admit("subscribe", node)
-        subscription = self.lab.updates.subscribe(nodes, listener)
+        subscription = self.lab.updates.subscribe(nodes, listener, at_once=at_once)
         self._subscriptions = [*filter(Subscription.live, self._subscriptions), subscription]
         return subscription
 

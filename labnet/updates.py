@@ -99,6 +99,20 @@ class Subscription:
         self._updates.remove(self)
 
 
+class Follower(Subscription):
+    """A listener that is called for each single update while it happens, so that none is left out.
+
+    It must be quick: whoever changes a value waits for it.
+    """
+
+    def put(self, update: Update) -> None:
+        """One more update for this listener."""
+        try:
+            self._listener([update])
+        except Exception:
+            log.failure("a listener to updates failed")
+
+
 class Updates:
     """Who listens to which nodes."""
 
@@ -114,9 +128,14 @@ class Updates:
         """Calls `function` in the next turn of the reactor."""
         self._clock.callLater(0, function)
 
-    def subscribe(self, nodes: Iterable[Node], listener: Listener) -> Subscription:
-        """Calls ``listener(updates)`` for all that changes on the nodes and below them."""
-        subscription = Subscription(self, nodes, listener)
+    def subscribe(
+        self, nodes: Iterable[Node], listener: Listener, *, at_once: bool = False
+    ) -> Subscription:
+        """Calls ``listener(updates)`` for all that changes on the nodes and below them.
+
+        With `at_once` it is called for each update by itself, while that happens.
+        """
+        subscription = (Follower if at_once else Subscription)(self, nodes, listener)
         for node in subscription.nodes:
             self._by_node.setdefault(node, []).append(subscription)
         self.count += 1

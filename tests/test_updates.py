@@ -73,6 +73,27 @@ class HearingTests(UpdateCase):
         self.lab.wait(other.get("position"))
         self.assertEqual(self.turn(), [("stage.position", "value", 4.0, 0)])
 
+    def test_each_at_once(self) -> None:
+        subscription = self.session.subscribe(["stage"], self.heard.append, at_once=True)
+        for value in (1.0, 2.0, 2.0):
+            self.device.report("position", value)
+        values = [update.reading.value for (update,) in self.heard if update.reading is not None]
+        self.assertEqual(values, [1.0, 2.0, 2.0])
+        self.assertEqual(self.turn(), [], "nothing comes later")
+        subscription.end()
+        self.device.report("position", 3.0)
+        self.assertEqual(self.heard, [])
+
+    def test_a_failure_of_one_that_listens_at_once_is_not_the_devices(self) -> None:
+        def fail(updates: list[Update]) -> None:
+            raise ValueError("it is broken")
+
+        self.session.subscribe(["position"], fail, at_once=True)
+        self.listen("position")
+        self.device.report("position", 5.0)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.turn(), [("stage.position", "value", 5.0, 0)])
+
     def test_members_that_join_later(self) -> None:
         self.listen("stage")
         self.device.declare("late", initial=1)
