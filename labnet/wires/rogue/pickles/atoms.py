@@ -184,7 +184,7 @@ def _long_bytes(machine: Machine, at: int) -> int:
 def _long_bytearray(machine: Machine, at: int) -> int:
     end = at + 8 + long_count(machine.data, at)
     machine.stack.append(bytearray(machine.data[at + 8 : end]))
-    machine.shared = True
+    machine.doubtful = True
     return end
 
 

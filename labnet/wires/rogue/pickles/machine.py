@@ -17,7 +17,7 @@ _HASHES_OF_THEIR_OWN = frozenset({str, bytes, bool, type(None)})
 class Machine:
     """The state while one pickle is read."""
 
-    __slots__ = ("data", "memo", "names", "odd_keys", "outer", "shared", "stack")
+    __slots__ = ("data", "doubtful", "memo", "names", "odd_keys", "outer", "stack")
 
     def __init__(self, data: bytes, names: Names) -> None:
         self.data = data
@@ -26,8 +26,8 @@ class Machine:
         self.outer: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.odd_keys = 0
-        self.shared = False
-        """Whether something that holds other values may be in the result more than once."""
+        self.doubtful = False
+        """Whether the result may hold something twice, or something that is no value."""
 
     def result(self) -> Any:
         """The value, once the pickle has been read to its end."""
@@ -65,7 +65,7 @@ class Machine:
                 raise BadPickle("an array that holds itself")
             value = value.array
         if value.__class__ not in _SCALARS:
-            self.shared = True
+            self.doubtful = True
         return value
 
     def check_key(self, key: Any) -> None:
@@ -99,23 +99,24 @@ class Machine:
             self.check_key(item)
         return items
 
+    def named(self, module: str, name: str) -> Name:
+        """What stands for a name out of the pickle."""
+        self.doubtful = True
+        return self.names.find(module, name)
+
     def called(self, name: Any, args: Any) -> Any:
         """The result of calling what `name` stands for."""
         if name.__class__ is not Name or name.call is None or type(args) is not tuple:
             raise BadPickle("a call of something that cannot be called")
         result = name.call(args)
         if name is SET or name is FROZENSET:
-            self.shared = True
             return (set if name is SET else frozenset)(self.members(result))
-        if result.__class__ not in _SCALARS:
-            self.shared = True  # or unfinished: it is looked at once more at the end
         return result
 
     def made(self, name: Any, args: Any, kwargs: Any) -> Any:
         """A new object of the class that `name` stands for."""
         if name.__class__ is not Name or name.new is None or type(args) is not tuple or kwargs:
             raise BadPickle("an object of something that is no class")
-        self.shared = True
         return name.new(args)
 
 

@@ -269,7 +269,7 @@ def _get_line(machine: Machine, at: int) -> int:
 def _global(machine: Machine, at: int) -> int:
     module, at = machine.line(at, MAX_NAME)
     name, at = machine.line(at, MAX_NAME)
-    machine.stack.append(machine.names.find(module, name))
+    machine.stack.append(machine.named(module, name))
     return at
 
 
@@ -279,7 +279,7 @@ def _stack_global(machine: Machine, at: int) -> int:
     module = machine.stack.pop()
     if type(name) is not str or type(module) is not str:
         raise BadPickle("STACK_GLOBAL requires str")
-    machine.stack.append(machine.names.find(module, name))
+    machine.stack.append(machine.named(module, name))
     return at
 
 

@@ -46,6 +46,6 @@ def _read(data: bytes, names: Names, bounds: Bounds) -> Any:
         raise BadPickle(f"a pickle of more than {bounds.size} bytes")
     machine = Machine(data, names)
     value, steps = run(machine, bounds)
-    if machine.shared or steps > FEW_STEPS or len(data) > FEW_BYTES:
+    if machine.doubtful or steps > FEW_STEPS or len(data) > FEW_BYTES:
         check_weight(value, bounds)
     return value
