@@ -29,12 +29,14 @@ LONGEST_PAUSE = 30.0
 class ClientProtocol(Protocol):
     """A connection of a client, with TCP_NODELAY and keepalive.
 
-    `spent` says that it must not be used for a further request; `when_lost` fires at its end.
+    `spent` says that it must not be used for a further request; `when_lost` fires at its end;
+    `cut` says then whether somebody else has ended it.
     """
 
     def __init__(self, where: str) -> None:
         self.where = where
         self.spent = False
+        self.cut = False
         self.when_lost: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
@@ -60,6 +62,7 @@ class ClientProtocol(Protocol):
         """The connection has ended; for subclasses, to fail what waits."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.cut = not self.spent
         self.spent = True
         self.ended()
         self.when_lost.callback(None)
@@ -89,6 +92,8 @@ class Connections(Generic[P]):
         clock: Any,
     ) -> None:
         self.where = where
+        #: Called when somebody else has ended a connection.
+        self.on_lost: Callable[[], None] | None = None
         self._endpoint = endpoint
         self._build = build
         self._clock = clock
@@ -158,8 +163,13 @@ class Connections(Generic[P]):
     def _made(self) -> P:
         protocol = self._build()
         self._open.add(protocol)
-        protocol.when_lost.addCallback(lambda _: self._open.discard(protocol))
+        protocol.when_lost.addCallback(lambda _: self._ended(protocol))
         return protocol
+
+    def _ended(self, protocol: P) -> None:
+        self._open.discard(protocol)
+        if protocol.cut and self.on_lost is not None:
+            self.on_lost()
 
 
 def no_answer(where: str) -> LabError:

@@ -325,6 +325,10 @@ class HislipClient:
 
     # The session
 
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Calls ``callback()`` when the connection has ended without this client's doing."""
+        self._connections.on_lost = callback
+
     def close(self) -> Deferred[None]:
         """Closes the session, which frees its locks; fires when it has gone."""
         if self._opening is not None:

@@ -169,6 +169,17 @@ class PlestyClient(Verbs):
         self._talk.release()
         return self
 
+    async def lock(self, resources: Sequence[str]) -> tuple[str, ...]:
+        """Holds these resources instead of those held before, all or none; none frees them all.
+
+        What the server calls them; they are taken again after a lost connection.
+        """
+        info = await self.request("connect", {"resources": list(resources)}, "connect")
+        held = info.get("resources") if isinstance(info, dict) else None
+        self._wanted = list(resources)
+        self.resources = tuple(map(str, held)) if isinstance(held, list) else ()
+        return self.resources
+
     async def close(self) -> None:
         """Gives the locks back, waits for the server's word, then closes the socket."""
         if self._state == "closed":

@@ -349,6 +349,10 @@ class ScpiClient:
 
         return self._request(_Request(f"clearing {self.where}", run), None)
 
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Calls ``callback()`` when the connection has ended without this client's doing."""
+        self._connections.on_lost = callback
+
     def close(self) -> Deferred[None]:
         """Closes the connection; fires when it has gone."""
         return self._connections.close()

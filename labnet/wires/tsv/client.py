@@ -240,6 +240,10 @@ class TsvClient:
         arguments = (command,) if command else ()
         return self.send("help", *arguments, timeout=timeout).addCallback(_text)
 
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Calls ``callback()`` when the connection has ended without this client's doing."""
+        self._connections.on_lost = callback
+
     def close(self) -> Deferred[None]:
         """Closes every connection; fires when all of them have gone."""
         return self._connections.close()

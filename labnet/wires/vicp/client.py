@@ -413,6 +413,10 @@ class VicpClient:
         """
         self._on_service_request = callback
 
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Calls ``callback()`` when the connection has ended without this client's doing."""
+        self._connections.on_lost = callback
+
     def close(self) -> Deferred[None]:
         """Closes the connection; fires when it has gone."""
         return self._connections.close()

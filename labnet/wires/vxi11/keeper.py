@@ -90,6 +90,7 @@ class LinkKeeper:
         self._turn = DeferredLock()
         self._linked: LinkedDevice | None = None
         self._serviced: Callable[[], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
         self._interrupts: InterruptServer | None = None
 
     # Requests
@@ -178,9 +179,18 @@ class LinkKeeper:
                     f" and with it the lock of {self.device}"
                 )
         linked = self._linked = await self._new_link(end)
+        linked.connection.when_lost.addCallback(lambda _: self._ended(linked))
         if self._serviced is not None:
             await self._start_interrupts(linked, self._left(end))
         return linked
+
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Calls ``callback()`` when the connection has ended without this client's doing."""
+        self._on_lost = callback
+
+    def _ended(self, linked: LinkedDevice) -> None:
+        if linked is self._linked and linked.connection.cut and self._on_lost is not None:
+            self._on_lost()
 
     async def _new_link(self, end: float) -> LinkedDevice:
         try:
