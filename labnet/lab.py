@@ -17,7 +17,7 @@ from twisted.logger import LogLevel
 from labnet.deadlines import Clock
 from labnet.device import Device, ParameterState
 from labnet.device_locks import DeviceLocks
-from labnet.errors import LabError
+from labnet.errors import LabError, Locked
 from labnet.execution import DeviceQueue
 from labnet.lock_queue import check_text
 from labnet.locks import Change, Hold, LockService
@@ -30,6 +30,9 @@ from labnet.updates import Update, Updates
 from labnet.values import Reading
 
 log = Logger()
+
+#: Refusals by locks that are remembered, so that each is said once.
+MOST_REFUSALS = 10_000
 
 Network = IPv4Network | IPv6Network
 
@@ -153,6 +156,7 @@ class Lab:
         self._polls: dict[DeviceNode, Poller] = {}
         self._supervisors: dict[DeviceNode, Supervisor] = {}
         self._members: dict[Any, set[Session]] = {}
+        self._refusals: set[tuple[object, ...]] = set()
         self._thread = get_ident()
 
     # Devices
@@ -328,6 +332,25 @@ class Lab:
         node: Any = broken.node
         for session in self._members.get(broken.owner, ()):
             node.queue.refuse(session, node, error)
+
+    def refused(self, session: Session, verb: str, error: Locked) -> None:
+        """A lock has kept a client out: said once for each client's host and each holder."""
+        holder = error.holder
+        host = session.peer.rpartition(":")[0]
+        case = session.wire, host, holder.resource, holder.name, holder.peer
+        if case in self._refusals:
+            return
+        if len(self._refusals) >= MOST_REFUSALS:
+            self._refusals.clear()
+        self._refusals.add(case)
+        log.info(
+            "{client} ({wire} {peer}) refused: {verb}: {error}",
+            client=session.name,
+            wire=session.wire,
+            peer=session.peer,
+            verb=verb,
+            error=str(error),
+        )
 
     def _lock_changed(self, change: Change) -> None:
         self._log_change(change)

@@ -376,7 +376,9 @@ class Session:
             for node in needs:
                 hold = locks.refusal(owner, node, verb)
                 if hold is not None:
-                    raise locks.locked(hold, node.path)
+                    error = locks.locked(hold, node.path)
+                    self.lab.refused(self, verb, error)
+                    raise error
 
     # Locks
 
@@ -462,10 +464,17 @@ class Session:
         if devices.nodes:
             end = self.lab.clock.seconds() + wait
             granted = granted.addCallback(partial(devices.take, self), end)
+        if isinstance(getattr(granted, "result", None), Failure) or not granted.called:
+            granted.addErrback(self._not_granted)
         if not granted.called:
             self._waits.add(granted)
             granted.addBoth(self._waited, granted)
         return granted
+
+    def _not_granted(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, Locked):
+            self.lab.refused(self, "lock", failure.value)
+        return failure
 
     def _waited(self, result: Any, wait: Deferred[Any]) -> Any:
         self._waits.discard(wait)

@@ -9,7 +9,9 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet import logs
+from labnet.errors import Locked
 from labnet.logs import Logger, WireLog, device_logger, preview, set_levels
+from labnet.testing import FakeDevice, MemoryLab
 from labnet.wires.plesty.server import Options
 from tests.wires.plesty_toy import ToyServer
 
@@ -205,3 +207,20 @@ class PreviewTests(SynchronousTestCase):
     def test_levels_are_ordered(self) -> None:
         self.assertEqual(list(logs.LEVELS.values()), sorted(logs.LEVELS.values()))
         self.assertIs(logs.LEVELS["warn"], LogLevel.warn)
+
+
+class RefusalTests(LogTestCase):
+    """What a lock keeps out is said, once for each client's host and each holder."""
+
+    def test_refused_by_a_lock(self) -> None:
+        lab = MemoryLab({"stage": FakeDevice("home")})
+        holder = lab.open_session("plesty", "10.0.0.6:40000", name="scan")
+        self.successResultOf(holder.lock(["stage"]))
+        other = lab.open_session("tsv", "10.0.0.7:40001")
+        for _ in range(3):
+            self.failureResultOf(other.call("stage.home"), Locked)
+        self.failureResultOf(other.lock(["stage"]), Locked)
+        refused = [text for level, text in self.said() if "refused" in text]
+        self.assertEqual(len(refused), 1)
+        self.assertIn("tsv 10.0.0.7:40001", refused[0])
+        self.assertIn("stage is locked by scan (plesty", refused[0])
