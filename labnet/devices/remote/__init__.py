@@ -1,0 +1,1 @@
+"""Servers somewhere else as devices of this lab: `driver = tsv | plesty | scpi | vxi11 | ...`."""
