@@ -35,8 +35,8 @@ def read_reply(data: bytes, bounds: Bounds = REPLY) -> Any:
     """What a server sent: a plain value, a `NodeInfo` or a dict of them, a `VariableValue` or a
     dict of them, or a `RemoteException`; `BadPickle` for what is no pickle.
 
-    An exception of any class is read as a `RemoteException`, an object of any other unknown class
-    as an `Opaque`, which may lie anywhere in the value.
+    An exception of any class is read as a `RemoteException`. A value that is, or holds, an object
+    of any other class is an `Opaque`, alone or as the `value` of its `VariableValue`.
     """
     return _read(data, REPLIES, bounds)
 
@@ -47,5 +47,5 @@ def _read(data: bytes, names: Names, bounds: Bounds) -> Any:
     machine = Machine(data, names)
     value, steps = run(machine, bounds)
     if machine.doubtful or steps > FEW_STEPS or len(data) > FEW_BYTES:
-        check_weight(value, bounds)
+        return check_weight(value, bounds)
     return value
