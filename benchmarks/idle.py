@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from benchmarks.zmq_loads import Clients
 CLIENTS = 1000
 WATCHED = 20.0
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
+_UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
 _ADDRESS = re.compile(r"^(listen = tcp:(?://127\.0\.0\.1:)?)(\d+)", re.MULTILINE)
 
 
@@ -80,8 +82,11 @@ class Demo:
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
-    """A twistd in the foreground."""
-    return subprocess.Popen([*TWISTD, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    """A twistd in the foreground, which keeps its compiled modules as an installed one does."""
+    environment = {name: value for name, value in os.environ.items() if name != _UNCOMPILED}
+    return subprocess.Popen(
+        [*TWISTD, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, env=environment
+    )
 
 
 def _processor() -> None:
