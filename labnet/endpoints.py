@@ -14,6 +14,7 @@ from labnet.errors import shorten
 BACKLOG = 128
 MAX_PORT = 65535
 _LOOPBACK = {"tcp": "127.0.0.1", "ssl": "127.0.0.1", "tcp6": r"\:\:1"}
+_POSITIONAL = ("port", "interface", "backlog")
 _ZMQ = ("tcp", "ipc", "inproc")
 
 
@@ -25,10 +26,15 @@ def is_zmq_address(address: str) -> bool:
 def complete_address(address: str) -> str:
     """`address` with the interface and backlog that it leaves open; others stay as they are."""
     kind, _, rest = address.partition(":")
+    if kind == "haproxy":
+        return f"{kind}:{complete_address(rest)}"
     loopback = _LOOPBACK.get(kind)
     if loopback is None or is_zmq_address(address) or not rest:
         return address
-    keys = {part.partition("=")[0] for part in re.split(r"(?<!\\):", rest) if "=" in part}
+    parts = re.split(r"(?<!\\):", rest)
+    keys = {part.partition("=")[0] for part in parts if "=" in part}
+    if kind != "ssl":  # port, interface and backlog may come without their names
+        keys.update(_POSITIONAL[: sum("=" not in part for part in parts)])
     if "interface" not in keys:
         address += f":interface={loopback}"
     return address if "backlog" in keys else f"{address}:backlog={BACKLOG}"

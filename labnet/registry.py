@@ -356,9 +356,27 @@ class Registry:
             raise ValueError(f"the device for {name} is in a lab already")
         node = DeviceNode(name, device)
         node.members_changed = lambda gone: self.forget_names()
+        self._warn_of_aliases(node)
         self._devices[name] = node
         self.forget_names()
         return node
+
+    def _warn_of_aliases(self, node: DeviceNode) -> None:
+        """A name goes before an alias, and an alias of two devices finds neither."""
+        taken = {
+            known.lower(): other.name
+            for other in self._devices.values()
+            for known in (other.name, *other.aliases)
+        }
+        aliases = {alias.lower(): alias for alias in node.aliases}
+        for alias in (*aliases, node.name.lower()):
+            if alias in taken:
+                log.warn(
+                    "{name}: {alias} is a name or an alias of {other} too",
+                    name=node.name,
+                    alias=aliases.get(alias, node.name),
+                    other=taken[alias],
+                )
 
     def announce(self, node: DeviceNode) -> None:
         """Tells the watchers that the device is ready."""

@@ -348,6 +348,10 @@ class AddressTests(SynchronousTestCase):
             "tcp:1:interface=0.0.0.0": "tcp:1:interface=0.0.0.0:backlog=128",
             "tcp6:1": r"tcp6:1:interface=\:\:1:backlog=128",
             "ssl:1:privateKey=k:backlog=5": "ssl:1:privateKey=k:backlog=5:interface=127.0.0.1",
+            "tcp:1:0.0.0.0": "tcp:1:0.0.0.0:backlog=128",
+            "tcp:1:0.0.0.0:5": "tcp:1:0.0.0.0:5",
+            "tcp:port=1": "tcp:port=1:interface=127.0.0.1:backlog=128",
+            "haproxy:tcp:1": "haproxy:tcp:1:interface=127.0.0.1:backlog=128",
             "tcp://127.0.0.1:1": "tcp://127.0.0.1:1",
             "unix:/run/lab": "unix:/run/lab",
         }

@@ -224,3 +224,11 @@ class RefusalTests(LogTestCase):
         self.assertEqual(len(refused), 1)
         self.assertIn("tsv 10.0.0.7:40001", refused[0])
         self.assertIn("stage is locked by scan (plesty", refused[0])
+
+    def test_an_alias_that_is_taken(self) -> None:
+        lab = MemoryLab({"stage": FakeDevice()})
+        other = FakeDevice()
+        other.aliases = ("Stage",)
+        lab.attach("old", other)
+        said = [text for level, text in self.said() if level == "warn"]
+        self.assertEqual(said, ["old: Stage is a name or an alias of stage too"])
