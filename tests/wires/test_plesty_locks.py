@@ -28,6 +28,14 @@ class Locks(ServerCase):
         self.assertEqual(self.lock(self.client("one"), "axis", "axis/x"), ["axis/x", "axis/y"])
         self.assertEqual(self.lock(self.client("two"), "MOTOR/position"), ["MOTOR/position"])
 
+    def test_names_from_the_root(self) -> None:
+        one = self.client("one")
+        self.assertEqual(self.lock(one, "toy/MOTOR/position"), ["MOTOR/position"])
+        self.assertEqual(self.lock(one, "Toy/axis"), ["axis/x", "axis/y"])
+        self.assertEqual(self.result(one, "query", param="toy.averaging"), 10)
+        self.assertEqual(self.result(one, "call", func="toy.add", args=[1]), 2)
+        self.assertEqual(self.refused(one, "query", param="tog.averaging")[0], "KeyError")
+
     def test_others_are_kept_from_writing(self) -> None:
         one, two = self.client("one"), self.client("two")
         self.lock(one, "toy", user="ann")

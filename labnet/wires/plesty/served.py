@@ -89,6 +89,15 @@ class Served:
         self.paths: dict[str, str] = {}
         self._operations: dict[str, Operation] = {}
 
+    def _find(self, segments: Sequence[str]) -> Node:
+        """The node of a name that begins in the device, or else with the device's own name."""
+        try:
+            return self.node.find(segments)
+        except UnknownName:
+            if segments[0].lower() not in (self.name.lower(), self.node.name.lower()):
+                raise
+            return self.node.find(segments[1:])
+
     # -- parameters --------------------------------------------------------------------------
 
     def path(self, key: str) -> str:
@@ -103,7 +112,7 @@ class Served:
 
     def parameter(self, key: str) -> ParameterNode:
         """The parameter that a key names; raises `UnknownName`."""
-        node = self.node.find(key.split("."))
+        node = self._find(key.split("."))
         if not isinstance(node, ParameterNode):
             raise UnknownName(key, describe.config_list(self.node), "parameter")
         return node
@@ -121,7 +130,7 @@ class Served:
         if found is not None:
             return found
         try:
-            node: Node | None = self.node.find(name.split("."))
+            node: Node | None = self._find(name.split("."))
         except UnknownName:
             node = None
         if not isinstance(node, CommandNode):
@@ -142,14 +151,7 @@ class Served:
 
     def resource(self, path: str) -> Node:
         """The node of a resource; the empty name and the device's own mean the whole device."""
-        if not path:
-            return self.node
-        try:
-            return self.node.find(path.split("/"))
-        except UnknownName:
-            if path == self.name:
-                return self.node
-            raise
+        return self._find(path.split("/")) if path else self.node
 
     def shown(self, node: Node) -> str:
         """The name of a resource, empty for the whole device."""
