@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ MAX_LITERAL = 1 << 20
 MAX_PYTHON_LITERAL = 1 << 18
 #: The longest whole number, in bits: far beyond any instrument, and still quick to write out.
 MAX_BITS = 4096
+#: Lists within lists that are written out.
+MAX_NESTING = 32
 
 
 def plain(value: Any) -> Any:
@@ -31,23 +34,35 @@ def plain(value: Any) -> Any:
     return value
 
 
-def written(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """`value` as text; an object without a text of its own is named by its class alone."""
+    value = plain(value)
+    kind = type(value)
+    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+        return f"({kind.__name__})"
+    return str(value)
+
+
+def written(value: Any, depth: int = MAX_NESTING) -> str:
     """`value` as the text that `literal` reads, without numpy's own words in it."""
     value = plain(value)
     if hasattr(value, "__array__"):
         value = np.asarray(value).tolist()
-    if isinstance(value, list):
-        return "[" + ", ".join(map(written, value)) + "]"
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(written, value)) + (",)" if len(value) == 1 else ")")
-    if isinstance(value, Mapping):
-        items = (f"{written(key)}: {written(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple | Mapping):
+        if not depth:
+            return "..."
+        inner = partial(written, depth=depth - 1)
+        if isinstance(value, list):
+            return "[" + ", ".join(map(inner, value)) + "]"
+        if isinstance(value, tuple):
+            return "(" + ", ".join(map(inner, value)) + (",)" if len(value) == 1 else ")")
+        items = (f"{inner(key)}: {inner(item)}" for key, item in value.items())
         return "{" + ", ".join(items) + "}"
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
         return hex(value)
     if isinstance(value, str | bytes | bytearray):
         return repr(value)
-    return str(value)
+    return text_of(value)
 
 
 def text_size(value: Any) -> int:

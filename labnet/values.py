@@ -19,6 +19,7 @@ import numpy.typing as npt
 from labnet.errors import OutOfRange, WrongType
 from labnet.literals import MAX_BITS, literal, text_size, written
 from labnet.literals import plain as plain
+from labnet.literals import text_of as text_of
 
 #: Bytes that an array made from texts may take.
 MAX_TEXT_ARRAY = 1 << 24
@@ -268,7 +269,7 @@ class EnumKind(Kind):
         return self.check(self.parse_key(text, what), what)
 
     def format(self, value: Any, display: str = "") -> str:
-        return self.choices.get(plain(value), str(plain(value)))
+        return self.choices.get(plain(value), text_of(value))
 
 
 class ArrayKind(Kind):

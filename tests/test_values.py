@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import LabError, OutOfRange, WrongType
-from labnet.literals import MAX_BITS, MAX_LITERAL, MAX_PYTHON_LITERAL
+from labnet.literals import MAX_BITS, MAX_LITERAL, MAX_PYTHON_LITERAL, text_of, written
 from labnet.values import (
     ANY,
     BOOL,
@@ -473,3 +473,17 @@ class LimitTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(alarm(value, major, minor), words, value)
         self.assertEqual(alarm(5, None, None), ("None", "None"))
+
+
+class TextTests(SynchronousTestCase):
+    """Text of what has none of its own."""
+
+    def test_an_object(self) -> None:
+        self.assertEqual(text_of(object()), "(object)")
+        self.assertEqual(written([object(), {"a": object()}]), "[(object), {'a': (object)}]")
+        self.assertEqual(ANY.format(object()), "(object)")
+
+    def test_a_list_in_itself(self) -> None:
+        endless: list[object] = []
+        endless.append(endless)
+        self.assertEqual(written(endless), "[" * 32 + "..." + "]" * 32)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from labnet.instrument.choices import choices_of
 from labnet.instrument.errors import ScpiError
-from labnet.values import EnumKind, Kind, LabeledArray, OptionalKind, RawTextKind, plain
+from labnet.values import EnumKind, Kind, LabeledArray, OptionalKind, RawTextKind, plain, text_of
 
 NOT_A_NUMBER = "9.91E37"
 INFINITY = "9.9E37"
@@ -113,7 +113,7 @@ def _other(value: Any, arrays: ArrayFormat) -> Pieces:
         return _items(value, arrays)
     if isinstance(value, Mapping):
         return [quoted(_json(value))]
-    return [quoted(str(value))]
+    return [quoted(text_of(value))]
 
 
 def _items(values: list[Any] | tuple[Any, ...], arrays: ArrayFormat) -> Pieces:
@@ -128,7 +128,7 @@ def _items(values: list[Any] | tuple[Any, ...], arrays: ArrayFormat) -> Pieces:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, default=lambda item: str(plain(item)), ensure_ascii=True)
+    return json.dumps(value, default=text_of, ensure_ascii=True)
 
 
 def array(values: npt.NDArray[Any], arrays: ArrayFormat) -> Pieces:

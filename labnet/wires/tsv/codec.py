@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from labnet.errors import BadArguments, DeviceFault, LabError, TimedOut, UnknownName, shorten
-from labnet.values import Kind, LabeledArray, plain
+from labnet.values import Kind, LabeledArray, plain, text_of
 
 WHITE_SPACE: Final = b" \t\r\n\v\f"
 """What a server strips from both ends of a line."""
@@ -171,11 +171,11 @@ def _field(item: Any) -> str:
         return json.dumps(item, default=_json_item)
     if isinstance(item, bytes):
         item = item.decode("utf-8", "surrogateescape")
-    return "" if item is None else str(item).replace("\t", " ")
+    return "" if item is None else text_of(item).replace("\t", " ")
 
 
 def _json_item(item: Any) -> Any:
-    return item.tolist() if isinstance(item, np.ndarray) else str(plain(item))
+    return item.tolist() if isinstance(item, np.ndarray) else text_of(item)
 
 
 def unknown_command(command: str) -> bytes:
