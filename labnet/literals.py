@@ -37,10 +37,8 @@ def plain(value: Any) -> Any:
 def text_of(value: Any) -> str:
     """`value` as text; an object without a text of its own is named by its class alone."""
     value = plain(value)
-    kind = type(value)
-    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
-        return f"({kind.__name__})"
-    return str(value)
+    text = str(value)
+    return f"({type(value).__name__})" if text == object.__repr__(value) else text
 
 
 def written(value: Any, depth: int = MAX_NESTING) -> str:
