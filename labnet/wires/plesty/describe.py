@@ -39,8 +39,10 @@ _MOTIONS: Final = ("move", "home", "goto", "go_to", "jog")
 
 
 def describe(node: DeviceNode) -> dict[str, Any]:
-    """The result of ``describe``."""
-    return {"methods": methods(node), "budgets": budgets(node), "doc": doc(node)}
+    """The result of ``describe``; a device that cannot be used has its ``condition`` there too."""
+    condition = node.queue.condition
+    result = {"methods": methods(node), "budgets": budgets(node), "doc": doc(node)}
+    return result | {"condition": condition} if condition else result
 
 
 def key_of(node: ParameterNode | CommandNode, device: DeviceNode) -> str:
@@ -218,7 +220,10 @@ def _kind_of(kind: str) -> dict[str, Any]:
 
 def help_text(device: DeviceNode) -> str:
     """The device in words, for ``help`` and ``summary``."""
-    lines = ["# Device Doc", str(device.identity), "", "## Configuration Parameters"]
+    lines = ["# Device Doc", str(device.identity)]
+    if device.queue.condition:
+        lines.append(f"This device is {device.queue.condition}.")
+    lines += ["", "## Configuration Parameters"]
     for group, nodes in groups(device).items():
         lines += ["", f"[{group}]", *(_parameter_line(node, device) for node in nodes)]
     lines += ["", "## Operations", "", *_operation_lines(device)]

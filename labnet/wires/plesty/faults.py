@@ -51,7 +51,7 @@ def lab_error(reply: Reply, what: str, seconds: float | None = None) -> LabError
 def _of_known(reply: Reply, what: str, seconds: float | None) -> LabError | None:
     if reply.kind in ("ResourceAllocationError", "ResourceLockedError"):
         return _refusal(reply, what)
-    if reply.kind == "TimeoutError" and reply.text in ("", "Operation timed out"):
+    if reply.kind == "TimeoutError" and reply.text.partition(":")[0] in ("", "Operation timed out"):
         return TimedOut(what, seconds)
     for kind, pattern, make in _FORMS:
         found = pattern.match(reply.text) if kind == reply.kind else None

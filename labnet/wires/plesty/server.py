@@ -96,7 +96,10 @@ ERRORS: Final[Mapping[type[LabError], Row]] = {
     errors.OutOfRange: _out_of_range,
     errors.BadArguments: _as("TypeError"),
     errors.Locked: _as("ResourceLockedError"),
-    errors.TimedOut: lambda error, request, served: ("TimeoutError", "Operation timed out"),
+    errors.TimedOut: lambda error, request, served: (
+        "TimeoutError",
+        f"Operation timed out: {error.why}" if error.why else "Operation timed out",
+    ),
     errors.Cancelled: _as("CancelledError"),
     errors.DeviceFault: lambda error, request, served: (error.kind, _told(error)),
     errors.NotConnected: _as("ConnectionError"),

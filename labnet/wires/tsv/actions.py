@@ -54,7 +54,8 @@ def error_reply(command: str, error: LabError) -> bytes:
     """The reply for each of the lab's errors, with the prefixes of the sm_bluesky servers."""
     if isinstance(error, TimedOut):
         limit = "its" if error.seconds is None else f"{float(error.seconds)}s"
-        return codec.not_responding(command, f"{error.what} exceeded {limit} limit")
+        why = f": {error.why}" if error.why else ""
+        return codec.not_responding(command, f"{error.what} exceeded {limit} limit{why}")
     if isinstance(error, DeviceFault) and error.kind in SILENT:
         return codec.not_responding(command, str(error))
     return codec.command_failed(command, str(error))

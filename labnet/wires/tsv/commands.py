@@ -5,14 +5,16 @@ Each maker gets the table of commands, the name under which it was called and th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from labnet.description import describe
 from labnet.errors import BadArguments, NotAllowed
 from labnet.locks import Grant
-from labnet.registry import CommandNode, ParameterNode
+from labnet.registry import CommandNode, DeviceNode, ParameterNode
 from labnet.specs import CommandSpec, ParameterSpec
 from labnet.values import ANY
 from labnet.wires.tsv import codec
@@ -183,20 +185,49 @@ def _lock_info(table: CommandTable, command: str, arguments: tuple[bytes, ...]) 
     path = table.path(text(arguments[0], "NODE")) if arguments else ""
 
     def lock_info(client: Client) -> Answer:
-        holders = client.session.holders(path)
-        return codec.encode_value([f"{who.resource}: {who}" for who in holders], ANY)
+        session = client.session
+        told = [f"{who.resource}: {who}" for who in session.holders(path)]
+        node = session.describe(path)
+        condition = node.queue.condition
+        if condition:
+            told.append(f"{node.top.path} is {condition}")
+        return codec.encode_value(told, ANY)
 
     return lock_info
+
+
+def _describe(table: CommandTable, command: str, arguments: tuple[bytes, ...]) -> Action:
+    check_count(arguments, int(table.several), 1, "describe [NODE]")
+    path = table.path(text(arguments[0], "NODE")) if arguments else ""
+
+    def described(client: Client) -> Answer:
+        node = client.session.describe(path)
+        if not isinstance(node, DeviceNode):
+            raise BadArguments(f"{node.path} is no device; help {path} tells of it")
+        return codec.encode_reply(True, json.dumps(describe(node)))
+
+    return described
 
 
 def _help(table: CommandTable, command: str, arguments: tuple[bytes, ...]) -> Action:
     check_count(arguments, 0, 1, "help [COMMAND]")
     if not arguments:
-        return lambda client: codec.encode_value([_usage(table, n) for n in table.names()], ANY)
+        return lambda client: codec.encode_value([*_usages(table), *_conditions(table)], ANY)
     name = text(arguments[0], "COMMAND")
     if name not in table.names() and table.node(name) is None:
         raise BadArguments(f"there is no command {name!r}; command_list names them all")
     return lambda client: codec.encode_reply(True, _explain(table, name))
+
+
+def _usages(table: CommandTable) -> Iterator[str]:
+    return (_usage(table, name) for name in table.names())
+
+
+def _conditions(table: CommandTable) -> Iterator[str]:
+    """What is wrong with the device of this listener, if anything is."""
+    device = table.default
+    if device is not None and device.queue.condition:
+        yield f"({device.top.path} is {device.queue.condition})"
 
 
 def _usage(table: CommandTable, name: str) -> str:
@@ -259,6 +290,7 @@ EXTRA: dict[str, Maker] = {
     "renew": _renew,
     "with": _with,
     "lock_info": _lock_info,
+    "describe": _describe,
 }
 
 _WORDS: dict[str, tuple[str, str]] = {
@@ -280,5 +312,9 @@ _WORDS: dict[str, tuple[str, str]] = {
     "unlock": ("TOKEN", "frees what is held under a token"),
     "renew": ("TOKEN [LEASE]", "begins the lease of what is held under a token anew"),
     "with": ("TOKEN COMMAND [ARGUMENT ...]", "carries out a command as the owner of a token"),
-    "lock_info": ("[NODE]", "who holds what: one field for each lock"),
+    "lock_info": (
+        "[NODE]",
+        "who holds what: one field for each lock, and one for a device that cannot be used",
+    ),
+    "describe": ("[NODE]", "a device with its members, their kinds, units and limits, as JSON"),
 }
