@@ -342,12 +342,13 @@ def _own_device(section: Section, driver: Driver) -> DeviceConfig:
         raise section.bad(key, str(error)) from None
     common = options_of(DeviceKeys)
     also = [key] if driver is OBJECT else []
-    chosen = argument_options(arguments, section, [*(option.name for option in common), *also])
+    defaults = {"name": section.name, **driver.defaults(target)}
+    given = {name: defaults[name] for name in arguments.required & defaults.keys()}
+    taken = [*(option.name for option in common), *also]
+    chosen = argument_options(arguments, section, taken, given)
     values = values_of((*common, *chosen.values()), section, also)
     keys = DeviceKeys(**{it.name: values[it.name] for it in common if it.name in values})
-    given = {name: values[it.name] for name, it in chosen.items() if it.name in values}
-    if "name" in chosen and "name" in arguments.required:
-        given.setdefault("name", section.name)
+    given |= {name: values[it.name] for name, it in chosen.items() if it.name in values}
     parts = {name: given.pop(name) for name in _devices_among(chosen) if name in given}
     return DeviceConfig(
         section.name,

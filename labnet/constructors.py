@@ -7,7 +7,6 @@ all sections have; then it is written ``argument NAME``.
 
 from __future__ import annotations
 
-import builtins
 import dataclasses
 import inspect
 import pkgutil
@@ -18,12 +17,13 @@ from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 from labnet.device import Device
 from labnet.errors import shorten
 from labnet.inifile import Section, suggest
 from labnet.options import Option, argument_helps, can_parse
+from labnet.specs import hints_of
 from labnet.values import ANY
 
 PREFIX = "argument "
@@ -60,7 +60,7 @@ def arguments_of(target: Any) -> Arguments:
     options: dict[str, Option] = {}
     hands_on = False
     for maker in _constructors(target):
-        hints = _hints(maker)
+        hints = hints_of(maker)
         helps = argument_helps(inspect.cleandoc(maker.__doc__ or target.__doc__ or ""))
         parameters = _parameters(maker)
         for item in parameters:
@@ -91,14 +91,6 @@ def _parameters(maker: Any) -> list[inspect.Parameter]:
     return found[1:] if inspect.isfunction(maker) and maker.__name__ == "__init__" else found
 
 
-def _hints(maker: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(maker)
-    except (NameError, TypeError, AttributeError):
-        raw = getattr(maker, "__annotations__", {})
-        return {name: getattr(builtins, str(hint), Any) for name, hint in raw.items()}
-
-
 def _has_name(item: inspect.Parameter) -> bool:
     return item.kind not in (*_BY_POSITION, item.VAR_KEYWORD) and not item.name.startswith("_")
 
@@ -110,8 +102,10 @@ def _is_clock(target: Any, option: Option) -> bool:
 
 def _option(item: inspect.Parameter, hint: Any, helps: dict[str, str]) -> Option | None:
     name = item.name
+    if typing.get_origin(hint) is Annotated:
+        hint = typing.get_args(hint)[0]
     if not can_parse(hint):
-        if isinstance(hint, type) and hint is not object:
+        if isinstance(hint, type) and hint not in (object, Any):
             if item.default is _MISSING:
                 raise ValueError(
                     f"the argument {name!r} is a {hint.__name__}, which no text can stand for;"
@@ -123,18 +117,20 @@ def _option(item: inspect.Parameter, hint: Any, helps: dict[str, str]) -> Option
 
 
 def argument_options(
-    arguments: Arguments, section: Section, taken: Collection[str]
+    arguments: Arguments, section: Section, taken: Collection[str], known: Collection[str] = ()
 ) -> dict[str, Option]:
     """Each argument by its name, its option under the key that the section may set.
 
-    `taken` are the keys that all sections have. Raises `ConfigError` for an ``argument NAME``
-    that the class does not take.
+    `taken` are the keys that all sections have, `known` the arguments that need not be set. Raises
+    `ConfigError` for an ``argument NAME`` that the class does not take.
     """
     chosen: dict[str, Option] = {}
     for option in arguments.options:
         named = PREFIX + option.name
         by_name = option.name not in taken and named not in section.entries
-        chosen[option.name] = option if by_name else dataclasses.replace(option, name=named)
+        default = None if option.name in known else option.default
+        key = option.name if by_name else named
+        chosen[option.name] = dataclasses.replace(option, name=key, default=default)
     for key in section.entries:
         name = key.removeprefix(PREFIX).strip()
         if not key.startswith(PREFIX) or name in chosen:
@@ -143,8 +139,6 @@ def argument_options(
             hint = suggest(name, chosen)
             raise section.error(f"unknown argument {shorten(name)!r}{hint}", key)
         chosen[name] = Option(key, Literally)
-    if "name" in chosen and chosen["name"].required:
-        chosen["name"] = dataclasses.replace(chosen["name"], default=section.name)
     return chosen
 
 

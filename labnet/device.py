@@ -300,6 +300,11 @@ class Device:
     blocking: bool = False
     #: Whether polled parameters are read also while nobody listens to them.
     polls_unheard: bool = True
+    #: Whether each word of a name is a node of its SCPI header, and members whose headers collide
+    #: all the same are left out: for devices whose names come from elsewhere.
+    word_headers: bool = False
+    #: Whether some of its members are known only when it is open; listeners wait for that.
+    described_late: bool = False
     #: Other names (any text) by which foreign programs know the device.
     aliases: tuple[str, ...] = ()
 

@@ -19,7 +19,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -162,7 +162,7 @@ def type_name(hint: Any) -> str:
         return "network" if hint == Network else type_name(_optional(hint))
     if typing.get_origin(hint) is Literal:
         return " | ".join(map(str, typing.get_args(hint)))
-    if typing.get_origin(hint) in (tuple, list):
+    if typing.get_origin(hint) in (tuple, list, Sequence):
         return f"list of {type_name(typing.get_args(hint)[0])}"
     if named_type(hint) is not None:
         return type_name(named_type(hint))
@@ -208,7 +208,7 @@ def can_parse(hint: Any) -> bool:
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
         return len(arguments) == 2 and arguments[1] is ... and can_parse(arguments[0])
-    if typing.get_origin(hint) is list:
+    if typing.get_origin(hint) in (list, Sequence):
         return can_parse(arguments[0])
     return named_type(hint) is not None and can_parse(named_type(hint))
 

@@ -14,7 +14,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    gatherResults,
+    succeed,
+)
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
@@ -26,6 +33,7 @@ from labnet.errors import LabError, UnknownName
 from labnet.inifile import ConfigError, Section
 from labnet.lab import Listener, ServeOptions
 from labnet.logs import Logger, set_levels
+from labnet.polling import Nobody
 from labnet.registry import DeviceNode
 from labnet.session import Session
 from labnet.wires.table import Wire, find_wire
@@ -33,6 +41,7 @@ from labnet.wires.table import Wire, find_wire
 if TYPE_CHECKING:
     from labnet.discovery.service import Discovery
 
+OPENING = 5.0  # seconds that a listener waits for a device to tell what it has
 DRAIN = 5.0  # seconds that a listener or the devices may take to stop
 
 
@@ -102,9 +111,10 @@ class ListenerService(Service):
 
     async def _listen(self) -> Listener:
         host = self._host()
-        for path in (self.common.device, *self.common.devices.values()):
-            if path is not None:
-                self._check_part(host, path)
+        paths = [path for path in (self.common.device, *self.common.devices.values()) if path]
+        await _described(host, {path.partition(".")[0] for path in paths})
+        for path in paths:
+            self._check_part(host, path)
         module = self.wire.load_server()
         listener: Listener = await module.listen(
             host, self.address, self.common, self.options, host.reactor
@@ -147,6 +157,29 @@ class ListenerService(Service):
     def _log_failure(self, problem: str) -> None:
         # Critical: that is what Twisted writes even in a script that has no log.
         self.log.critical("{problem}", problem=problem)
+
+
+async def _described(host: kernel.Lab, names: Collection[str]) -> None:
+    """Waits for devices whose members are known only when they have been opened.
+
+    Clients that came earlier would find them empty. One that cannot be opened keeps nobody waiting
+    any longer than that takes, at most `OPENING`.
+    """
+    nodes = [node for name, node in host.devices().items() if name in names]
+    waits = [
+        node.device_queue.run(
+            bool,
+            caller=Nobody(),
+            verb="poll",
+            needs=(),
+            what=f"the opening of {node.path}",
+            timeout=OPENING,
+        )
+        for node in nodes
+        if node.device.described_late or not node.device.members
+    ]
+    if waits:
+        await DeferredList(waits, consumeErrors=True)
 
 
 def _reason(error: Exception) -> str:

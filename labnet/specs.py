@@ -5,8 +5,10 @@ The wires describe devices by these records; authors make them through `labnet.d
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -239,7 +241,7 @@ def command_spec(name: str, function: Callable[..., Any], **options: Any) -> Com
     options.setdefault("help", first_paragraph(function.__doc__))
     options.setdefault("stop", name == "stop")
     options["urgent"] = options.get("urgent", False) or options["stop"]
-    hints = _hints(function)
+    hints = hints_of(function)
     arguments: list[ArgumentSpec] = []
     for item in inspect.signature(function).parameters.values():
         kind = kind_of(hints.get(item.name, Any))
@@ -273,11 +275,28 @@ def _argument(
     )
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+#: What modules often import for a type checker only.
+_OFTEN = {
+    **{name: getattr(typing, name) for name in typing.__all__},
+    **{name: getattr(collections.abc, name) for name in collections.abc.__all__},
+}
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function; without those that name what only a type checker knows."""
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        return {}  # annotations that name what is only there for a type checker
+    except Exception:  # an annotation may be any expression
+        pass
+    hints: dict[str, Any] = {}
+    names = {**_OFTEN, **getattr(inspect.unwrap(function), "__globals__", {})}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: hint})
+        try:
+            hints |= typing.get_type_hints(one, names, include_extras=True)
+        except Exception:
+            continue
+    return hints
 
 
 def check_name(name: str) -> None:

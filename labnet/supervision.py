@@ -88,7 +88,8 @@ class Supervisor:
         self.hardware("connect", Nobody(), limit).addErrback(lambda _: None)
 
     def _later(self) -> None:
-        if self._timer is None and self._opens and self._wanted and self._retry.first:
+        wanted = self._wanted and not self._closed  # closed from within `lose`, too
+        if self._timer is None and self._opens and wanted and self._retry.first:
             pause = self._pause * (1 + self._retry.jitter * random())
             self._timer = self._lab.clock.callLater(pause, self._open)
             self._pause = min(2 * self._pause, self._retry.longest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -27,6 +28,12 @@ class Driver:
         from labnet.devices.objects.kinds import maker_of
 
         return maker_of(found)
+
+    def defaults(self, target: Any) -> Mapping[str, Any]:
+        """Arguments of a class of the user's that its section need not set."""
+        from labnet.devices.objects.kinds import defaults_of
+
+        return defaults_of(target)
 
 
 def _simulated(name: str, target: str, help: str) -> Driver:

@@ -5,6 +5,7 @@ Made once for a device and shared by all channels to it, with a cache of message
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,11 +28,14 @@ from labnet.instrument.header import (
 )
 from labnet.instrument.parser import Unit, parse
 from labnet.instrument.response import Pieces, response
+from labnet.logs import Logger
 from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
 from labnet.values import Reading
 
 if TYPE_CHECKING:
     from labnet.instrument.exchange import Exchange
+
+log = Logger()
 
 #: Messages up to this length are remembered, taken apart; so many of them.
 MAX_CACHED_LENGTH = 128
@@ -205,7 +209,20 @@ class Instrument:
         standard(self)
         for member in members:
             if _header(member) is None:
-                self._declare(member, literal_pattern(self._segments(member)), Rank.DERIVED)
+                self._derive(member)
+
+    def _derive(self, member: Node) -> None:
+        """Declares the header that the name gives; ambiguous ones are the author's to change."""
+        words = self.node.device.word_headers
+        segments = self._segments(member)
+        if words:
+            segments = [word for segment in segments for word in words_of(segment)]
+        try:
+            self._declare(member, literal_pattern(segments), Rank.DERIVED)
+        except HeaderError as error:
+            if not words:
+                raise
+            log.info("{path} is not in SCPI: {why}", path=member.path, why=str(error))
 
     @property
     def outdated(self) -> bool:
@@ -272,6 +289,11 @@ class Instrument:
         if unit.fault is not None:
             return Step(None, fault=unit.fault)
         return Step(leaf.target, numbers, unit.data)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name, those that begin with a digit as part of the one before."""
+    return re.sub(r"_+(?=\d|_|\Z)", "", name).split("_")
 
 
 def _header(member: Node) -> str | None:

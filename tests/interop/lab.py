@@ -6,6 +6,7 @@ with its device, wire and address.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -57,11 +58,17 @@ class LabProcess(LineChild):
             raise ChildFailed(self.story("had an exception"))
 
 
-def start_lab(test: TestCase, config: str) -> LabProcess:
-    """Start a lab with this configuration; its listeners should have port 0, or ``*`` for ZMQ."""
+def start_lab(
+    test: TestCase, config: str, python: str = sys.executable, path: str = ""
+) -> LabProcess:
+    """Start a lab with this configuration; its listeners should have port 0, or ``*`` for ZMQ.
+
+    `python` may be the interpreter of a peer, `path` another folder of modules.
+    """
     file = Path(cast(Any, test).mktemp()).absolute()
     file.write_text(config)
     lab = LabProcess()
-    lab.start(test, [*TWISTD, "labnet", "--config", str(file)], PYTHONPATH=str(ROOT))
+    command = [python, *TWISTD[1:], "labnet", "--config", str(file)]
+    lab.start(test, command, PYTHONPATH=f"{ROOT}{os.pathsep}{path}")
     test.addCleanup(lab.leave)
     return lab

@@ -102,7 +102,38 @@ def plesty(version: str) -> Peer:
     )
 
 
+#: What labnet itself needs to run in a peer's environment, with the peer's classes as its drivers.
+LABNET = (
+    "Twisted==26.10.0",
+    "ifaddr==0.2.0",
+    "numpy==2.4.6",
+    "pyvisa==1.16.2",
+    "pyvisa-py==0.8.1",
+    "pyzmq==27.3.0",
+    "txZMQ==1.0.0",
+    "zeroconf==0.154.0",
+)
+
 PEERS: tuple[Peer, ...] = (
+    # Libraries of instruments, whose classes labnet takes for devices.
+    Peer(
+        "instruments",
+        (
+            (
+                *LABNET,
+                "click==8.5.1",
+                "psutil==7.2.2",
+                "pymeasure==0.16.0",
+                "pyserial==3.5",
+                "pyusb==1.3.1",
+                "pyvisa-sim==0.7.1",
+                "pyyaml==6.0.3",
+                "qcodes==0.58.0",
+            ),
+            ("--no-deps", "sm-bluesky==1.4.0"),
+            ("--no-deps", "--ignore-requires-python", "plesty-lib==0.6.0"),
+        ),
+    ),
     # In full it needs some 150 packages, none of which its socket code touches: see
     # drivers/sm_bluesky_modules.py for what takes their place.
     Peer("sm-bluesky", (("click==8.5.1",), ("--no-deps", "sm-bluesky==1.4.0"))),

@@ -6,7 +6,7 @@ that library comes; whatever belongs to none is a plain object.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -83,6 +83,13 @@ def maker_of(target: Any) -> Callable[..., Device]:
     if issubclass(target, Device):
         return target
     return partial(adapter_of(target).later, target)
+
+
+def defaults_of(target: Any) -> Mapping[str, Any]:
+    """Arguments that the adapter of a class can give where a section does not."""
+    if not isinstance(target, type) or issubclass(target, Device):
+        return {}
+    return adapter_of(target).defaults
 
 
 def _made_by(function: Callable[..., Any], **arguments: Any) -> Device:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from labnet.device import Device
 from labnet.devices.objects.shell import ObjectDevice, call_first, help_of, read_identity
-from labnet.specs import command_spec
+from labnet.specs import command_spec, hints_of
 from labnet.values import Limits, kind_of
 
 _OPEN = ("connect", "open")
@@ -44,6 +44,7 @@ class PlainDevice(ObjectDevice):
             self.identity = read_identity(own, self.identity)
 
     def _add_property(self, name: str, member: property) -> None:
+        assert member.fget is not None
         hint = hints_of(member.fget).get("return")
         unit, limits = annotations_of(hint)
         writes = member.fset is not None
@@ -86,8 +87,13 @@ def public_members(cls: type) -> Iterator[tuple[str, Any]]:
             yield name, member
 
 
+def is_published(name: str, member: Any) -> bool:
+    """Whether this attribute of a class is a public annotated method that may be a command."""
+    return not name.startswith("_") and name not in _RESERVED and _is_method(member)
+
+
 def _is_property(member: Any) -> bool:
-    return isinstance(member, property) and "return" in hints_of(member.fget)
+    return isinstance(member, property) and "return" in getattr(member.fget, "__annotations__", {})
 
 
 def _is_method(member: Any) -> bool:
@@ -101,14 +107,6 @@ def _is_method(member: Any) -> bool:
 
 def _has_coroutines(cls: type) -> bool:
     return any(inspect.iscoroutinefunction(member) for _, member in public_members(cls))
-
-
-def hints_of(function: Any) -> dict[str, Any]:
-    """The annotations of a function; as they stand where they name what cannot be found."""
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        return dict(getattr(function, "__annotations__", {}))
 
 
 def annotations_of(hint: Any) -> tuple[str, Limits | None]:

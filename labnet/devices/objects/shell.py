@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from labnet.device import Device
+from labnet.logs import Logger
 from labnet.specs import Identity, first_paragraph
 
+log = Logger()
 _Shell = TypeVar("_Shell", bound="ObjectDevice")
 
 
@@ -22,10 +24,14 @@ class ObjectDevice(Device):
     """
 
     blocking = True
+    word_headers = True
+    #: Arguments of the constructor that a section need not set.
+    defaults: Mapping[str, Any] = {}
 
     def __init__(self, cls: type, make: Callable[[], Any] | None, item: Any = None) -> None:
         self._cls = cls
         self._make = make
+        self.described_late = make is not None
         self._item = item
         self._described = False
         self.identity = Identity(cls.__module__.partition(".")[0], cls.__name__)
@@ -36,17 +42,17 @@ class ObjectDevice(Device):
     @classmethod
     def later(cls: type[_Shell], target: type, **arguments: Any) -> _Shell:
         """Stands for an object of the class `target` that is made when the device is opened."""
-        return cls(target, partial(target, **cls.completed(target, arguments)))
+        return cls(target, partial(target, **arguments))
 
     @classmethod
     def around(cls: type[_Shell], item: Any) -> _Shell:
         """Stands for an object that is there already."""
         return cls(type(item), None, item)
 
-    @classmethod
-    def completed(cls, target: type, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of the constructor, with those that only the adapter can know."""
-        return arguments
+    @property
+    def made_here(self) -> bool:
+        """Whether the object's life is this device's business, from its constructor on."""
+        return self._make is not None
 
     @property
     def item(self) -> Any:
@@ -54,9 +60,9 @@ class ObjectDevice(Device):
         return self._item
 
     def connect(self) -> None:
-        """Makes the object where that has not been done, and opens it."""
-        if self._item is None:
-            assert self._make is not None
+        """Makes the object, anew if it has been open, and opens it."""
+        if self._make is not None:
+            self._put_away()
             self._item = self._make()
         try:
             self.open(self._item)
@@ -72,6 +78,13 @@ class ObjectDevice(Device):
                 self.close(self._item)
             finally:
                 self._drop()
+
+    def _put_away(self) -> None:
+        """Closes what is left of an object that was lost."""
+        try:
+            self.disconnect()
+        except Exception as error:
+            log.debug("{cls} did not close: {why}", cls=self._cls.__name__, why=str(error))
 
     def _drop(self) -> None:
         if self._make is not None:
