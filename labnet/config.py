@@ -84,6 +84,11 @@ class DeviceKeys:
     timeout: float | None = key(
         None, "time limit of a call, instead of its section's", "s", (0.001, 86400)
     )
+    retry: float = key(
+        1.0, "pause before a device that is not connected is tried again; it doubles each time,"
+        " and 0 is for no further try", "s", (0, 86400)
+    )
+    longest_retry: float = key(60.0, "the longest such pause", "s", (0.001, 86400))
 
 
 @dataclass(frozen=True)
@@ -146,17 +151,20 @@ class DeviceConfig:
     parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     declared: Declared | None = None
 
-    def make(self, made: Mapping[str, Device] | None = None, clock: Any = None) -> Any:
+    def make(
+        self, made: Mapping[str, Device] | None = None, clock: Any = None, dial: Any = None
+    ) -> Any:
         """A device as the section asks for; ConfigError when its driver refuses the values.
 
         `made` are the devices that its keys may name; a driver whose constructor takes a `clock`
-        gets this one.
+        gets this one, one that takes a `dial` gets what makes clients of the wires.
         """
         driver = self.driver.load()
         options = dict(self.options)
         options |= {argument: (made or {})[name] for argument, name in self.parts.items()}
-        if clock is not None and "clock" in inspect.signature(driver).parameters:
-            options["clock"] = clock
+        wanted = inspect.signature(driver).parameters
+        given = {"clock": clock, "dial": dial}
+        options |= {name: it for name, it in given.items() if it is not None and name in wanted}
         if self.declared is not None:
             options["declared"] = self.declared
         try:

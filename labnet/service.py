@@ -36,6 +36,7 @@ from labnet.logs import Logger, set_levels
 from labnet.polling import Nobody
 from labnet.registry import DeviceNode
 from labnet.session import Session
+from labnet.supervision import Retry
 from labnet.wires.table import Wire, find_wire
 
 if TYPE_CHECKING:
@@ -330,11 +331,16 @@ class LabService(MultiService):
             if not made.keys() >= set(device.parts.values()):
                 continue  # why its part could not be made has been said
             try:
-                made[device.name] = device.make(made, lab.clock)
-                node = lab.attach(device.name, made[device.name])
+                made[device.name] = device.make(made, lab.clock, self._dial)
+                retry = Retry(device.keys.retry, device.keys.longest_retry)
+                node = lab.attach(device.name, made[device.name], retry)
                 node.device_queue.limit = device.keys.timeout
             except LabError as error:
                 self._problems.append(str(error))
+
+    def _dial(self, wire: str, *args: Any, **options: Any) -> Any:
+        """A client of a wire, for a device that is a server somewhere else."""
+        return find_wire(wire).load_client()(*args, reactor=self._host().reactor, **options)
 
     async def _started(self) -> None:
         listeners = self.listeners()

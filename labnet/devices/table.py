@@ -36,6 +36,10 @@ class Driver:
         return defaults_of(target)
 
 
+def _remote(name: str, target: str, help: str) -> Driver:
+    return Driver(name, f"labnet.devices.remote.{target}", help)
+
+
 def _simulated(name: str, target: str, help: str) -> Driver:
     return Driver(f"simulated.{name}", f"labnet.devices.simulated.{name}.{target}", help)
 
@@ -49,6 +53,12 @@ ROWS: tuple[Driver, ...] = (
     _simulated("dmm", "Dmm", "a multimeter"),
     _simulated("scope", "Scope", "a LeCroy-like oscilloscope, four channels"),
     _simulated("linktester", "LinkTester", "tries a link: blocks, waits, service requests"),
+    _remote("tsv", "tsv.TsvDevice", "a TSV server: sm_bluesky's, or another labnet's"),
+    _remote("plesty", "plesty.PlestyDevice", "a PLESTY device server, or another labnet's"),
+    _remote("scpi", "instrument.ScpiDevice", "an instrument on a raw socket"),
+    _remote("vxi11", "instrument.Vxi11Device", "an instrument that is reached by VXI-11"),
+    _remote("hislip", "instrument.HislipDevice", "an instrument that is reached by HiSLIP"),
+    _remote("vicp", "instrument.VicpDevice", "a LeCroy oscilloscope"),
 )
 OBJECT = Driver("object", "", "an object of any Python class", own=True)
 DRIVERS: dict[str, Driver] = {row.name: row for row in (*ROWS, OBJECT)}

@@ -32,7 +32,8 @@ _BYTE_BREAKS: Final = re.compile(b"\r\n|[\n\r\v\f]")
 
 _UNKNOWN: Final = re.compile(r"Received unknown command: '(.*)': Unknown command", re.DOTALL)
 _SILENT: Final = re.compile(
-    r"Error handling command: .* - hardware not responding: (.*) exceeded ([0-9.e+-]+)s limit(?:: .*)?",
+    r"Error handling command: .* - hardware not responding: (.*) exceeded ([0-9.e+-]+)s limit"
+    r"(?:: .*)?",
     re.DOTALL,
 )
 
