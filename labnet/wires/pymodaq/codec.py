@@ -110,11 +110,16 @@ class Decoder:
         return self._source.pending
 
     @property
+    def wanted(self) -> int:
+        """Bytes that are still to come of the array that is being received, else 0."""
+        return self._source.wanted
+
+    @property
     def inside(self) -> bool:
         """Whether a message has begun that is not complete."""
         return self._begun or self.pending > 0
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes | memoryview) -> list[Message]:
         """The messages that `data` completes."""
         found: list[Message] = []
         if not self.fault and data:
@@ -126,7 +131,7 @@ class Decoder:
                 self._source = Source(self._source.among)
         return found
 
-    def _feed(self, data: bytes, found: list[Message]) -> None:
+    def _feed(self, data: bytes | memoryview, found: list[Message]) -> None:
         source = self._source
         if not source.feed(data):
             return

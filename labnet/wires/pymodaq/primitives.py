@@ -93,17 +93,24 @@ class Source:
         held = 0 if self._taken is None or self._hole is None else self._taken.nbytes
         return len(self._data) - self._at + len(self._kept) + held
 
-    def feed(self, data: bytes) -> bool:
-        """More bytes; whether the step that ran short may be tried again."""
+    @property
+    def wanted(self) -> int:
+        """Bytes that are still to come of the array that is being received."""
+        return 0 if self._hole is None else len(self._hole)
+
+    def feed(self, data: bytes | memoryview) -> bool:
+        """More bytes; whether the step that ran short may be tried again.
+
+        A `memoryview` is taken only while at least as many bytes are `wanted`.
+        """
         if self._hole is not None:
             size = min(len(self._hole), len(data))
             self._hole[:size] = memoryview(data)[:size]
             self._hole = self._hole[size:]
             if self._hole:
                 return False
-            data = data[size:]
             self._hole = None
-            self._data, self._at = data, 0
+            self._data, self._at = bytes(data[size:]), 0
             return True
         if self._kept:
             self._kept += data
@@ -111,7 +118,7 @@ class Source:
                 return False
             data = bytes(self._kept)
             self._kept.clear()
-        self._data, self._at = data, 0
+        self._data, self._at = bytes(data), 0
         if len(data) < self._need:
             self._keep()
             return False
