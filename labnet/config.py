@@ -6,6 +6,7 @@ right word for one that is misspelled.
 
 from __future__ import annotations
 
+import enum
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,6 +30,7 @@ from labnet.options import (
     Network,
     Option,
     device_class,
+    filled,
     key,
     options_of,
     split_list,
@@ -107,6 +109,19 @@ class ServeKeys:
     allow_shutdown: Literal["no", "listener", "lab"] = key(
         "no", "what a client's shutdown command ends: nothing, this listener or the lab"
     )
+
+
+@dataclass(frozen=True)
+class DialKeys:
+    """The keys that every ``[dial NAME]`` has."""
+
+    wire: str = key("", "the wire format, one whose programs wait for devices (must be set)")
+    device: str = key("", "the device that is offered, or a part of it such as stage.velocity")
+    connect: str = key(
+        "", "where the program waits: host, host:port or a Twisted endpoint; without one, the"
+        " wire's usual port on 127.0.0.1"
+    )
+    timeout: float = key(10.0, "time limit of a call", "s", (0.001, 86400))
 
 
 @dataclass(frozen=True)
@@ -192,6 +207,19 @@ class ServeConfig:
 
 
 @dataclass(frozen=True)
+class DialConfig:
+    """One ``[dial NAME]``; `device` is the lab's path."""
+
+    name: str
+    wire: Wire
+    connect: str
+    device: str
+    keys: DialKeys
+    options: Any
+    section: Section
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """``[log]``: the level of all, and those of single wires and devices."""
 
@@ -209,6 +237,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     devices: tuple[DeviceConfig, ...] = ()
     serves: tuple[ServeConfig, ...] = ()
+    dials: tuple[DialConfig, ...] = ()
     discovery: DiscoveryKeys | None = None
 
 
@@ -218,9 +247,10 @@ SECTIONS: dict[str, Any] = {
     "log": LogKeys,
     "device": DeviceKeys,
     "serve": ServeKeys,
+    "dial": DialKeys,
     "discovery": DiscoveryKeys,
 }
-_NAMED = ("device", "serve")
+_NAMED = ("device", "serve", "dial")
 DEMO = Path(__file__).with_name("demo.ini")
 
 
@@ -250,6 +280,7 @@ def parse_config(text: str, file: str = "lab.ini") -> Config:
         _log(single.get("log", empty("log")), names),
         devices,
         serves,
+        tuple(_dial(section, names) for section in sections if section.kind == "dial"),
         _discovery(single["discovery"], names) if "discovery" in single else None,
     )
 
@@ -451,6 +482,22 @@ def _served(
     return device, MappingProxyType({})
 
 
+def _dial(section: Section, names: list[str]) -> DialConfig:
+    wire: Wire = _look_up(find_wire, section, "wire")
+    if not wire.dialler:
+        known = " or ".join(row.name for row in WIRES.values() if row.dialler) or "none"
+        raise section.bad("wire", f"programs of {wire.name} wait for no devices; those of {known} do")
+    dialler = _load(wire.load_dialler, section, "wire")
+    keys, options = _common(DialKeys, section, options_of(dialler.Options))
+    if not keys.device and len(names) != 1:
+        raise section.error("the key 'device' is missing")
+    device = keys.device or names[0]
+    _check_device(section, "device", device, names)
+    connect = keys.connect or f"127.0.0.1:{dialler.PORT}"
+    chosen = filled(dialler.Options, options)
+    return DialConfig(section.name, wire, connect, device, keys, chosen, section)
+
+
 def _pairs(section: Section, text: str, names: list[str]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for item in split_list(text):
@@ -531,6 +578,9 @@ def describe_options() -> tuple[KeyDescription, ...]:
     for wire in WIRES.values():
         title = f"serve NAME, wire = {wire.name}"
         rows += _describe(title, options_of(wire.load_server().Options), ServeKeys)
+        if wire.dialler:
+            title = f"dial NAME, wire = {wire.name}"
+            rows += _describe(title, options_of(wire.load_dialler().Options), DialKeys)
     return tuple(rows)
 
 
@@ -552,12 +602,14 @@ def default_text(value: Any) -> str:
     """A default as it would stand in the file."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, enum.Enum):
+        return value.name
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 __all__ = [
-    "Config", "ConfigError", "DeviceConfig", "KeyDescription", "LogConfig", "ServeConfig",
+    "Config", "ConfigError", "DeviceConfig", "DialConfig", "KeyDescription", "LogConfig", "ServeConfig",
     "describe_options", "load_config", "parse_config",
 ]  # fmt: skip

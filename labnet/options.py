@@ -106,7 +106,18 @@ def _of_field(field: dataclasses.Field[Any], hint: Any) -> Option:
         default = _MISSING
     about = field.metadata
     unit, help = about.get("unit", ""), about.get("help", "")
-    return Option(field.name, hint, default, unit, help, about.get("limits"))
+    return Option(key_of(field.name), hint, default, unit, help, about.get("limits"))
+
+
+def key_of(field: str) -> str:
+    """The key of a field; one that would be a word of Python's, such as ``as``, ends with ``_``."""
+    return field.removesuffix("_")
+
+
+def filled(maker: Any, values: Mapping[str, Any]) -> Any:
+    """The dataclass `maker` with values by their keys."""
+    fields = (field.name for field in dataclasses.fields(maker))
+    return maker(**{name: values[key_of(name)] for name in fields if key_of(name) in values})
 
 
 def values_of(

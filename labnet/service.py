@@ -26,7 +26,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
 from labnet import lab as kernel
-from labnet.config import Config, ServeConfig
+from labnet.config import Config, DialConfig, ServeConfig
 from labnet.device import Device
 from labnet.endpoints import complete_address
 from labnet.errors import LabError, UnknownName
@@ -53,6 +53,7 @@ class ListenerService(Service):
     """
 
     log = Logger()
+    key = "listen"
 
     def __init__(
         self,
@@ -116,6 +117,9 @@ class ListenerService(Service):
         await _described(host, {path.partition(".")[0] for path in paths})
         for path in paths:
             self._check_part(host, path)
+        return await self._open(host)
+
+    async def _open(self, host: kernel.Lab) -> Listener:
         module = self.wire.load_server()
         listener: Listener = await module.listen(
             host, self.address, self.common, self.options, host.reactor
@@ -152,12 +156,24 @@ class ListenerService(Service):
     def _problem(self, reason: str) -> str:
         if self._section is None:
             return f"{self.wire.name} at {self.address}: {reason}"
-        shown = self._section.text("listen", self.address)
-        return str(self._section.bad("listen", f"{shown}: {reason}"))
+        shown = self._section.text(self.key, self.address)
+        return str(self._section.bad(self.key, f"{shown}: {reason}"))
 
     def _log_failure(self, problem: str) -> None:
         # Critical: that is what Twisted writes even in a script that has no log.
         self.log.critical("{problem}", problem=problem)
+
+
+class DiallerService(ListenerService):
+    """Offers one device to the program at one address, whenever that is there."""
+
+    key = "connect"
+
+    async def _open(self, host: kernel.Lab) -> Listener:
+        dialler: Listener = await self.wire.load_dialler().dial(
+            host, self.address, self.common, self.options, host.reactor
+        )
+        return dialler
 
 
 async def _described(host: kernel.Lab, names: Collection[str]) -> None:
@@ -244,6 +260,31 @@ class Lab:
         chosen = row.load_server().Options(**options)
         return ListenerService(lambda: self.host, row, address, common, chosen)
 
+    def dial(
+        self,
+        wire: str,
+        connect: str = "",
+        *,
+        device: str,
+        timeout: float = 10.0,
+        **options: Any,
+    ) -> DiallerService:
+        """A service that offers one device to the program that waits at `connect`; start it to
+        dial.
+
+        `connect` is ``host:port`` or a Twisted endpoint, by default the wire's usual port on
+        127.0.0.1; `timeout` in seconds; `options` are the wire's own keys. Raises `UnknownName` for
+        an unknown wire, ValueError for one whose programs wait for no devices.
+        """
+        row = find_wire(wire)
+        if not row.dialler:
+            raise ValueError(f"programs of {wire} wait for no devices")
+        module = row.load_dialler()
+        common = ServeOptions(device=device, timeout=timeout)
+        address = connect or f"127.0.0.1:{module.PORT}"
+        chosen = module.Options(**options)
+        return DiallerService(lambda: self.host, row, address, common, chosen)
+
     def session(self, name: str = "script", device: str | None = None) -> Session:
         """The script's own presence in the lab, to use its devices like any client."""
         return self.host.open_session("script", "this process", name=name, device=device)
@@ -254,7 +295,7 @@ class Lab:
 
 
 class LabService(MultiService):
-    """A whole configuration; its children are the listeners, by the names of their sections.
+    """A whole configuration; its children are the listeners and diallers, by their sections' names.
 
     Either all sections listen or none: when one fails, each failure is logged as one line and
     `end` is called with 1. `end` is called with 0 when a client that may do so ends the lab.
@@ -283,6 +324,23 @@ class LabService(MultiService):
         self.discovery: Discovery | None = None
         for serve in config.serves:
             self._listener(serve).setServiceParent(self)
+        for dial in config.dials:
+            self._dialler(dial).setServiceParent(self)
+
+    def _dialler(self, dial: DialConfig) -> DiallerService:
+        drain = self.config.lab.drain
+        service = DiallerService(
+            self._host,
+            dial.wire,
+            dial.connect,
+            ServeOptions(dial.name, dial.device, timeout=dial.keys.timeout, drain=drain),
+            dial.options,
+            section=dial.section,
+            drain=drain,
+            failed=self._problems.append,
+        )
+        service.setName(dial.section.title)  # a [serve] may have the same name
+        return service
 
     def _listener(self, serve: ServeConfig) -> ListenerService:
         return ListenerService(
@@ -371,7 +429,7 @@ class LabService(MultiService):
                 it.wire.name, it.listener.address, served_names(it.common, lab), it.listener.example
             )
             for it in services
-            if it.listener is not None
+            if it.listener is not None and not isinstance(it, DiallerService)
         ]
         try:
             await self.discovery.start([listener for listener in found if listener is not None])
@@ -433,13 +491,14 @@ def served_names(common: ServeOptions, lab: kernel.Lab) -> Mapping[str, str]:
 def start_table(name: str, services: Sequence[ListenerService]) -> str:
     """What is served where, with a line to paste for each: one row a listener."""
     rows = [("device", "wire", "address", "try")]
+    count = 0
     for service in services:
         listener = service.listener
         if listener is not None:
+            count += not isinstance(service, DiallerService)
             rows.append(
                 (service.shown_device, service.wire.name, listener.address, listener.example)
             )
-    count = len(rows) - 1
     title = f"{name} serves at {count} address{'' if count == 1 else 'es'}"
     return "\n".join([title, *format_rows(rows)])
 

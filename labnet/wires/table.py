@@ -12,7 +12,11 @@ from labnet.errors import UnknownName
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One wire format: the module of its server, the class of its client, its usual address."""
+    """One wire format: the module of its server, the class of its client, its usual address.
+
+    `dialler` is the module of what connects to programs that wait for devices, where a wire has
+    such.
+    """
 
     name: str
     server: str
@@ -20,6 +24,7 @@ class Wire:
     port: int
     help: str
     zmq: bool = False
+    dialler: str = ""
 
     @property
     def listen(self) -> str:
@@ -29,6 +34,10 @@ class Wire:
     def load_server(self) -> ModuleType:
         """The server's module, which holds ``Options`` and ``listen``."""
         return import_module(self.server)
+
+    def load_dialler(self) -> ModuleType:
+        """The dialler's module, which holds ``Options``, ``PORT`` and ``dial``."""
+        return import_module(self.dialler)
 
     def load_client(self) -> Any:
         """The client's class."""
