@@ -486,7 +486,8 @@ def _dial(section: Section, names: list[str]) -> DialConfig:
     wire: Wire = _look_up(find_wire, section, "wire")
     if not wire.dialler:
         known = " or ".join(row.name for row in WIRES.values() if row.dialler) or "none"
-        raise section.bad("wire", f"programs of {wire.name} wait for no devices; those of {known} do")
+        problem = f"programs of {wire.name} wait for no devices; those of {known} do"
+        raise section.bad("wire", problem)
     dialler = _load(wire.load_dialler, section, "wire")
     keys, options = _common(DialKeys, section, options_of(dialler.Options))
     if not keys.device and len(names) != 1:
@@ -610,6 +611,6 @@ def default_text(value: Any) -> str:
 
 
 __all__ = [
-    "Config", "ConfigError", "DeviceConfig", "DialConfig", "KeyDescription", "LogConfig", "ServeConfig",
-    "describe_options", "load_config", "parse_config",
+    "Config", "ConfigError", "DeviceConfig", "DialConfig", "KeyDescription", "LogConfig",
+    "ServeConfig", "describe_options", "load_config", "parse_config",
 ]  # fmt: skip

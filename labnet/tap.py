@@ -63,8 +63,7 @@ def summary(config: Config) -> str:
     for serve in config.serves:
         several = ", ".join(serve.devices)
         rows.append((serve.device or several, serve.wire.name, serve.listen))
-    for dial in config.dials:
-        rows.append((dial.device, dial.wire.name, f"to {dial.connect}"))
+    rows += [(dial.device, dial.wire.name, f"to {dial.connect}") for dial in config.dials]
     drivers = [("device", "driver"), *((it.name, it.driver.name) for it in config.devices)]
     title = f"{config.file}: {config.lab.name} would serve"
     return "\n".join([title, "", *format_rows(drivers), "", *format_rows(rows)])

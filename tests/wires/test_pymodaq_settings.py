@@ -71,7 +71,7 @@ class SettingsTests(SynchronousTestCase):
             self.assertEqual(write_settings(read_settings(xml)), xml)
 
     def test_what_they_say(self) -> None:
-        tree = read_settings(next(xml for xml in self.recorded() if "mode" in xml))
+        tree = read_settings(next(x for x in self.recorded() if "<move" in x and "0.1, 20.0" in x and "<mode" in x))
         self.assertEqual((tree.name, tree.is_group), ("move_settings", True))
         velocity = tree.child("velocity")
         assert velocity is not None

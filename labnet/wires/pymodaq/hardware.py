@@ -1,0 +1,489 @@
+"""The hardware side: dials a controlling program of PyMoDAQ, says what it is, and obeys.
+
+The real program freezes when a connection ends without ``Quit``, and stays deaf when one ends
+before it has said what it is. So the first message leaves with the connection, ``Quit`` is sent
+before an end, and from the first message on the socket is set so that even a program that is killed
+resets the connection, which the real one survives.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from labnet.errors import BadArguments, LabError
+from labnet.logs import Logger
+from labnet.transports.kept import ClientProtocol
+from labnet.transports.prompt import write_now
+from labnet.wires.pymodaq.codec import (
+    FROM_CONTROL,
+    MAX_MESSAGE,
+    CheckPosition,
+    Data,
+    DataToExport,
+    Decoder,
+    Done,
+    Generation,
+    GetActuatorValue,
+    Identify,
+    Info,
+    Infos,
+    InfoXml,
+    Malformed,
+    Message,
+    MoveAbs,
+    MoveDone,
+    MoveHome,
+    MoveRel,
+    PositionIs,
+    Quit,
+    SendData,
+    SetInfo,
+    Setting,
+    StopMotion,
+    XAxis,
+    YAxis,
+    encode,
+    position,
+    read_settings,
+    write_settings,
+)
+from labnet.wires.pymodaq.offered import Actuator, Grabber, Module, frame_of, settle
+from labnet.wires.pymodaq.sending import axes_of, for_plugins, same_units
+
+WAITING = 64
+"""Orders that may be under way; more are not read."""
+SLOW_FRAME = 4 << 20
+"""Bytes of a frame for which the real program takes many seconds."""
+DRAIN = 5.0
+PROBLEM = "problem"
+"""Under this name the controlling side shows why something was refused."""
+
+_NO_LINGER = struct.pack("ii", 0, 0)
+_RESET = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a module is offered; times in seconds.
+
+    `report` is the time between the positions that are sent during a move, `push_positions` whether
+    they are sent whenever they change, `push_frames` the time between frames that nobody has asked
+    for (0: none). With `idle` a connection on which nothing has come for so long is made anew.
+    """
+
+    generation: Generation = Generation.C4
+    report: float = 0.2
+    push_positions: bool = False
+    push_frames: float = 0.0
+    idle: float = 0.0
+    max_message: int = MAX_MESSAGE
+
+
+@implementer(IPushProducer)
+class HardwareProtocol(ClientProtocol):
+    """One connection to a controlling program, for one module."""
+
+    log = Logger()
+
+    def __init__(self, module: Module, manners: Manners, where: str, clock: Any) -> None:
+        super().__init__(where)
+        self.module = module
+        self.manners = manners
+        self.generation = manners.generation
+        self._clock = clock
+        self._decoder = Decoder(FROM_CONTROL, {self.generation}, manners.max_message)
+        self._tree: Setting | None = None
+        self._told: dict[tuple[str, ...], Any] = {}  # values that the other side knows
+        self._running: set[Deferred[None]] = set()
+        self._moves = 0
+        self._calls: dict[str, IDelayedCall] = {}
+        self._grabs: list[str] = []
+        self._grabbing = False
+        self._axes: Any = None
+        self._last_pushed: float | None = None
+        self._full = False
+        self._room: list[Deferred[None]] = []
+        self._reading = True
+        self._heard = clock.seconds()
+        self._warned = False
+
+    # The connection
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._send(Identify(self.module.kind))
+        self._linger(_RESET)
+        assert self.transport is not None
+        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self.module.add(self)
+        self._run(self._introduce())
+        if self.manners.push_frames:
+            self._later("frame", self.manners.push_frames, self._push_frame)
+        if self.manners.idle:
+            self._later("idle", self.manners.idle, self._check_idle)
+
+    async def _introduce(self) -> None:
+        """The settings; they come behind the first message as soon as they are known."""
+        tree = await settle(self.module.settings)
+        self._tree = tree
+        self._told = {path: setting.value for path, setting in tree.walk()}
+        self._send(Infos(write_settings(tree)))
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = self._clock.seconds()
+        for message in self._decoder.feed(data):
+            if self.spent:
+                return
+            self._obey(message)
+        if self._decoder.fault and not self.spent:
+            self.log.warn(
+                "{where} has sent what no program of PyMoDAQ of generation {generation} sends:"
+                " {fault}; the connection is closed",
+                where=self.where, generation=self.generation.name, fault=self._decoder.fault,
+            )  # fmt: skip
+            self.quit()
+
+    def quit(self) -> None:
+        """Takes leave and closes the connection after what was sent; now, if that takes long."""
+        if self.spent:
+            return
+        self._send(Quit())
+        self.spent = True
+        self._forget()
+        if self.transport is not None:
+            self._linger(_NO_LINGER)
+            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+            self.transport.loseConnection()
+            self._calls["abort"] = self._clock.callLater(DRAIN, self._abort)
+
+    close = quit
+
+    def _abort(self) -> None:
+        self._calls.pop("abort", None)
+        self.abort()
+
+    def ended(self) -> None:
+        self._forget()
+        call = self._calls.pop("abort", None)
+        if call is not None:
+            call.cancel()
+
+    def _forget(self) -> None:
+        """Nothing more is done for the other side."""
+        self.module.remove(self)
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+        self._grabs.clear()
+        for running in list(self._running):
+            running.cancel()
+        room, self._room = self._room, []
+        for waiting in room:
+            waiting.cancel()
+
+    def _linger(self, value: bytes) -> None:
+        handle = getattr(self.transport, "getHandle", None)
+        if handle is not None:
+            try:
+                handle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
+            except (OSError, AttributeError):
+                pass  # no TCP socket: there is nothing to set
+
+    # Bytes
+
+    def _send(self, message: Message) -> None:
+        if self.spent or self.transport is None:
+            return
+        try:
+            parts = encode(message, self.generation)
+        except ValueError as error:
+            self.log.warn(
+                "{where}: {word} cannot be said in generation {generation}: {error}",
+                where=self.where, word=message.spoken, generation=self.generation.name,
+                error=str(error),
+            )  # fmt: skip
+            return
+        for part in parts:
+            write_now(self.transport, part)
+
+    def pauseProducing(self) -> None:
+        """The other side does not take what has been sent."""
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        """There is room again."""
+        self._full = False
+        room, self._room = self._room, []
+        for waiting in room:
+            waiting.callback(None)
+
+    def stopProducing(self) -> None:
+        """The connection is closing."""
+
+    def _until_room(self) -> Deferred[None]:
+        if not self._full:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._room.append(waiting)
+        return waiting
+
+    # Orders
+
+    def _obey(self, message: Message) -> None:
+        module = self.module
+        if isinstance(message, SendData) and isinstance(module, Grabber):
+            self._grabs.append(message.dim)
+            if not self._grabbing:
+                self._run(self._grab())
+            self._throttle()
+        elif isinstance(message, SetInfo):
+            self._run(self._set(message))
+        elif isinstance(module, Actuator):
+            self._obey_moves(module, message)
+        else:
+            self._refuse(f"{module.name} is a detector; it cannot {message.spoken}")
+
+    def _obey_moves(self, module: Actuator, message: Message) -> None:
+        match message:
+            case CheckPosition() | GetActuatorValue():
+                self._run(self._tell_position(module))
+            case MoveAbs(to):
+                self._run(self._move(module, module.move_abs, to))
+            case MoveRel(by):
+                self._run(self._move(module, module.move_rel, by))
+            case MoveHome():
+                self._run(self._move(module, module.move_home))
+            case StopMotion():
+                self._run(self._stop(module))
+            case _:
+                self._refuse(f"{module.name} is an actuator; nothing can be grabbed from it")
+
+    def _run(self, work: Any) -> None:
+        """Does something for the other side; it is cancelled when the connection ends."""
+        running = Deferred.fromCoroutine(work)
+        if running.called:
+            running.addErrback(self._failed)
+            return
+        self._running.add(running)
+        self._throttle()
+        running.addErrback(self._failed).addBoth(self._ran, running)
+
+    def _ran(self, _: object, running: Deferred[None]) -> None:
+        self._running.discard(running)
+        self._throttle()
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            error: Any = failure.value
+            self._refuse(self._reason(error))
+
+    def _throttle(self) -> None:
+        """Reads no further orders while too many are under way."""
+        reading = len(self._running) + len(self._grabs) < WAITING
+        if reading != self._reading and not self.spent and self.transport is not None:
+            self._reading = reading
+            transport: Any = self.transport
+            (transport.resumeProducing if reading else transport.pauseProducing)()
+
+    def _reason(self, error: BaseException) -> str:
+        if isinstance(error, LabError | Malformed):
+            return str(error)
+        self.log.failure("{name} failed", name=self.module.name, failure=Failure(error))
+        return f"{self.module.name} has failed"
+
+    def _refuse(self, reason: str) -> None:
+        """Why something was not done; generation A has no words for it."""
+        if self.spent:
+            return
+        self.log.info("{where}: {reason}", where=self.where, reason=reason)
+        if self.generation is not Generation.A:
+            self._send(Info(PROBLEM, reason))
+
+    # Moves
+
+    def _position(self, module: Actuator, value: Any) -> Data:
+        return position(float(value), module.units, module.name, time.time())
+
+    async def _tell_position(self, module: Actuator) -> None:
+        self._send(PositionIs(self._position(module, await settle(module.position))))
+
+    async def _move(
+        self, module: Actuator, go: Callable[..., Any], order: Data | None = None
+    ) -> None:
+        """Positions while it goes, ``move_done`` at its end, and never after a refusal."""
+        self._moves += 1
+        self._later("report", self.manners.report, self._report)
+        try:
+            arguments = () if order is None else (self._wanted(module, order),)
+            reached = await settle(go, *arguments)
+            if not isinstance(reached, int | float) or isinstance(reached, bool):
+                reached = await settle(module.position)
+        except CancelledError:
+            raise
+        except Exception as error:
+            await self._not_moved(module, self._reason(error))
+            return
+        finally:
+            self._moves -= 1
+        self._send(MoveDone(self._position(module, reached)))
+
+    async def _not_moved(self, module: Actuator, reason: str) -> None:
+        """Where it stands, and why."""
+        try:
+            await self._tell_position(module)
+        finally:
+            self._refuse(reason)
+
+    def _wanted(self, module: Actuator, order: Data) -> float:
+        """The number that a move is ordered by; BadArguments if it is none, or in other units."""
+        try:
+            value = order.value
+        except ValueError:
+            raise BadArguments(f"{module.name}: a move without a number") from None
+        if value != value or value in (float("inf"), float("-inf")):
+            raise BadArguments(f"{module.name} cannot be moved to {value}")
+        if not same_units(order.units, module.units):
+            raise BadArguments(
+                f"{module.name} is moved in {module.units or 'no units'}, not in {order.units}"
+            )
+        return value
+
+    def _report(self) -> None:
+        if self._moves and isinstance(self.module, Actuator):
+            self._later("report", self.manners.report, self._report)
+            if not self._full:
+                self._run(self._tell_position(self.module))
+
+    async def _stop(self, module: Actuator) -> None:
+        await settle(module.stop)
+
+    # Frames
+
+    async def _grab(self) -> None:
+        """All frames that have been asked for, one after the other."""
+        self._grabbing = True
+        try:
+            while self._grabs:
+                dim = self._grabs.pop(0)
+                self._throttle()
+                await self._grab_one(dim)
+                await self._until_room()
+        finally:
+            self._grabbing = False
+
+    async def _grab_one(self, dim: str) -> None:
+        module = self.module
+        assert isinstance(module, Grabber)
+        try:
+            self.frame(frame_of(await settle(module.grab, dim), module.name, time.time()))
+        except CancelledError:
+            raise
+        except Exception as error:
+            self._refuse(self._reason(error))
+
+    def frame(self, frame: DataToExport) -> None:
+        """Sends a frame; in generations A and B its axes before it, when they are new."""
+        size = sum(array.nbytes for array in frame.arrays)
+        if size > SLOW_FRAME and not self._warned:
+            self._warned = True
+            self.log.warn(
+                "{where}: a frame of {size} bytes; PyMoDAQ takes many seconds for one",
+                where=self.where,
+                size=size,
+            )
+        if not self.generation.objects:
+            self._send_axes(frame)
+        self._send(Done(for_plugins(frame, self.generation)))
+
+    def _send_axes(self, frame: DataToExport) -> None:
+        known, axes = axes_of(frame)
+        if known and known != self._axes:
+            self._axes = known
+            x, y = axes
+            if x is not None:
+                self._send(XAxis(x))
+            if y is not None:
+                self._send(YAxis(y))
+
+    def _push_frame(self) -> None:
+        self._later("frame", self.manners.push_frames, self._push_frame)
+        if isinstance(self.module, Grabber) and not (self._grabbing or self._full):
+            self._grabs.append("ND")
+            self._run(self._grab())
+
+    # Settings
+
+    async def _set(self, order: SetInfo) -> None:
+        """Changes a setting; the other side hears what has become of it if that is not what it
+        asked for."""
+        wanted = read_settings(order.xml)
+        tree = self._tree
+        path = None if tree is None else tree.resolve(order.path)
+        known = None if tree is None or path is None else tree.find(path)
+        if path is None or known is None or known.is_group:
+            raise BadArguments(f"{self.module.name} has no setting {'.'.join(order.path)[:80]}")
+        if path in self._told and self._told[path] == wanted.value:
+            return  # the echo of what was told: no reason to write it
+        self._told[path] = wanted.value
+        try:
+            setting = await settle(self.module.set, path, wanted.value)
+        except CancelledError:
+            raise
+        except Exception as error:
+            self._refuse(self._reason(error))
+            setting = known
+        self.setting_changed(path, setting if isinstance(setting, Setting) else known)
+
+    def setting_changed(self, path: tuple[str, ...], setting: Setting) -> None:
+        """A setting has another value; told unless the other side knows."""
+        if self._tree is None:
+            return
+        self._tree = self._tree.changed(path, setting)
+        if path in self._told and self._told[path] == setting.value:
+            return
+        self._told[path] = setting.value
+        self._send(InfoXml((self.module.root, *path), write_settings(setting)))
+
+    # What happens by itself
+
+    def moved(self, where: float) -> None:
+        """The actuator is elsewhere; the other side hears of it where that is wanted."""
+        if self.manners.push_positions and not self._moves and where != self._last_pushed:
+            self._later("push", self.manners.report, self._push_position)
+
+    def _push_position(self) -> None:
+        if isinstance(self.module, Actuator) and not self._moves:
+            self._run(self._tell_new_position(self.module))
+
+    async def _tell_new_position(self, module: Actuator) -> None:
+        where = await settle(module.position)
+        if where != self._last_pushed and not self._full:
+            self._last_pushed = where
+            self._send(PositionIs(self._position(module, where)))
+
+    def _later(self, what: str, seconds: float, function: Callable[[], None]) -> None:
+        """Calls `function` once after so many seconds; one call at a time of each kind."""
+        if what not in self._calls and not self.spent:
+            self._calls[what] = self._clock.callLater(seconds, self._due, what, function)
+
+    def _due(self, what: str, function: Callable[[], None]) -> None:
+        del self._calls[what]
+        function()
+
+    def _check_idle(self) -> None:
+        left = self._heard + self.manners.idle - self._clock.seconds()
+        if left > 0:
+            self._later("idle", left, self._check_idle)
+        else:
+            self.log.info("{where} has been silent; dialled anew", where=self.where)
+            self.quit()
