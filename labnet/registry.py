@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from labnet.device import CommandSpec, CommandState, Device, Identity, ParameterSpec, ParameterState
-from labnet.errors import UnknownName
+from labnet.errors import LabError, NotConnected, UnknownName
 from labnet.execution import DeviceQueue
 from labnet.logs import Logger
 from labnet.specs import check_name
@@ -440,7 +440,8 @@ class Registry:
 
     def find(self, path: str | tuple[str, ...], base: DeviceNode | None = None) -> Node:
         """The node of `path` (dotted, or split already), relative to `base` first, then from the
-        root. Raises `UnknownName`."""
+        root. Raises `UnknownName`, or `NotConnected` for a device that has yet to tell what it has.
+        """
         names = self.names(base)
         node = names.get(path)
         if node is None:
@@ -463,9 +464,9 @@ class Registry:
             if base.child(segments[0]) is None:
                 try:
                     return self._from_root(segments)
-                except UnknownName:
+                except (UnknownName, NotConnected):
                     pass
-            raise error from None
+            raise _explained(error, base.top) from None
 
     def _from_root(self, segments: Sequence[str]) -> Node:
         first = segments[0]
@@ -482,7 +483,16 @@ class Registry:
                 raise UnknownName(first, self._devices, "device")
             assert isinstance(device, DeviceNode)
             node = device
-        return node.find(segments[1:])
+        try:
+            return node.find(segments[1:])
+        except UnknownName as error:
+            raise _explained(error, node) from None
+
+
+def _explained(error: UnknownName, device: DeviceNode) -> LabError:
+    """Why a name is not there: a device that is not connected may not know its members yet."""
+    why = device.queue.unavailable if device.device.described_late else None
+    return error if why is None else NotConnected(f"{device.path} is not connected: {why}")
 
 
 def _tell(watcher: Callable[[DeviceNode], None], node: DeviceNode) -> None:

@@ -29,7 +29,7 @@ from labnet import lab as kernel
 from labnet.config import Config, DialConfig, ServeConfig
 from labnet.device import Device
 from labnet.endpoints import complete_address
-from labnet.errors import LabError, UnknownName
+from labnet.errors import LabError, NotConnected, UnknownName
 from labnet.inifile import ConfigError, Section
 from labnet.lab import Listener, ServeOptions
 from labnet.logs import Logger, set_levels
@@ -77,6 +77,7 @@ class ListenerService(Service):
         self._section = section
         self._drain = drain
         self._failed = failed or self._log_failure
+        self._unwatch: Callable[[], None] | None = None
         if common.name:
             self.setName(common.name)
 
@@ -88,6 +89,7 @@ class ListenerService(Service):
     def stopService(self) -> Deferred[None]:
         """Stops listening; fires when the connections have ended, or the time for it is over."""
         super().stopService()
+        self._wait_no_more()
         self.started.cancel()
         return Deferred.fromCoroutine(self._stop())
 
@@ -101,6 +103,8 @@ class ListenerService(Service):
             self.listener = await self._listen()
         except CancelledError:
             return None
+        except NotConnected as error:
+            self._wait_for_device(str(error))
         except ConfigError as error:
             self._failed(str(error))
         except (LabError, CannotListenError, OSError, ValueError) as error:
@@ -110,6 +114,22 @@ class ListenerService(Service):
                 self.log.failure("{address} cannot be listened at", address=self.address)
             self._failed(self._problem(_reason(error)))
         return self.listener
+
+    def _wait_for_device(self, why: str) -> None:
+        """What is served is known only when its device is connected: begins to listen then."""
+        self.log.warn("{name} waits: {why}", name=self._title(), why=why)
+        self._unwatch = self._host().watch(self._device_came, lambda node: None)
+
+    def _device_came(self, node: DeviceNode) -> None:
+        paths = (self.common.device, *self.common.devices.values())
+        if node.name in {path.partition(".")[0] for path in paths if path}:
+            self._wait_no_more()
+            self.started = Deferred.fromCoroutine(self._start())
+
+    def _wait_no_more(self) -> None:
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
 
     async def _listen(self) -> Listener:
         host = self._host()
