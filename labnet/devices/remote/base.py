@@ -155,6 +155,7 @@ class RemoteDevice(Device):
     wire: str = ""
     #: Whether it has locks of its own, which are taken for the lab's clients.
     locks_there: bool = False
+    described_late = True
     polls_unheard = False
 
     def __init__(self, dial: Dial, clock: Clock) -> None:

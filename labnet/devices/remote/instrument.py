@@ -23,6 +23,9 @@ from labnet.values import BYTES, NONE, RAW_TEXT, STR
 _MESSAGE = ArgumentSpec(name="message", kind=STR)
 Lock = Literal["yes", "no"]
 
+LOCKING = 2.0
+"""Seconds that an instrument has for its answer to a lock, besides those that it may wait for it."""
+
 
 class RemoteInstrument(RemoteDevice):
     """An instrument that is talked to in messages."""
@@ -38,10 +41,12 @@ class RemoteInstrument(RemoteDevice):
         *,
         identify: bool,
         lock: Lock,
+        errors: bool,
         probe: float,
     ) -> None:
         super().__init__(dial, clock)
         self.locks_there = lock == "yes"
+        self._errors = errors
         self.probe_interval = probe
         self._declared_members = declared or Declared()
         self._identify = identify
@@ -75,7 +80,7 @@ class RemoteInstrument(RemoteDevice):
             "send", self._send_text, arguments=(_MESSAGE,), result=NONE,
             help="sends a message that has no answer",
         )  # fmt: skip
-        self._declared_members.add_to(found.root, self._ask, self._send_text, _then)
+        self._declared_members.add_to(found.root, self._ask_checked, self._send_checked, _then)
         return found
 
     # Messages
@@ -101,6 +106,18 @@ class RemoteInstrument(RemoteDevice):
 
     def _ask_block(self, message: str) -> Deferred[bytes]:
         return self._ask(message).addCallback(lambda answer: bytes(take_block(bytearray(answer))))
+
+    def _ask_checked(self, message: str) -> Deferred[bytes]:
+        answer = self._ask(message)
+        return answer.addCallback(self._check) if self._errors else answer
+
+    def _send_checked(self, message: str) -> Deferred[Any]:
+        done = self._send_text(message)
+        return done.addCallback(self._check) if self._errors else done
+
+    def _check(self, result: Any) -> Deferred[Any]:
+        """The result, if the instrument has no error to tell of."""
+        return self._ask("SYST:ERR?").addCallback(_no_error, result)
 
     def _send_text(self, message: str) -> Deferred[Any]:
         return self.message(message.encode("latin-1", "replace"), False)
@@ -133,12 +150,23 @@ class RemoteInstrument(RemoteDevice):
     async def lock_there(self, path: str, holder: str, wait: float) -> None:
         """An instrument is locked as a whole, by the first who locks anything in it."""
         if not self._held:
-            await self.ask(lambda client: client.lock(wait=wait))
+            await self.ask(lambda client: client.lock(wait=wait, timeout=LOCKING))
 
     async def unlock_there(self, path: str) -> None:
         """The last one frees it."""
         if not self._held:
             await self.ask(lambda client: client.unlock())
+
+
+def _no_error(answer: bytes, result: Any) -> Any:
+    number, _, text = decode_text(answer).partition(",")
+    try:
+        code = int(number)
+    except ValueError:
+        raise DeviceFault(f"{answer[:80]!r} was answered to SYST:ERR?") from None
+    if code:
+        raise DeviceFault(text.strip().strip('"'), number=code)
+    return result
 
 
 def _then(answer: Deferred[bytes], convert: Callable[[bytes], Any]) -> Deferred[Any]:
@@ -178,6 +206,7 @@ class ScpiDevice(RemoteInstrument):
             a timeout on the same connection
         identify: ask *IDN? for the identity
         lock: take the instrument's own lock (SYSTem:LOCK) with the lab's
+        errors: ask SYSTem:ERRor? after each use of what the section declares
         probe: seconds between two looks whether the connection stands
     """
 
@@ -195,9 +224,12 @@ class ScpiDevice(RemoteInstrument):
         marker: str = "",
         identify: bool = True,
         lock: Lock = "no",
+        errors: bool = False,
         probe: float = 5.0,
     ) -> None:
-        super().__init__(dial, clock, declared, identify=identify, lock=lock, probe=probe)
+        super().__init__(
+            dial, clock, declared, identify=identify, lock=lock, errors=errors, probe=probe
+        )
         self._address = address
         self._options = {"terminator": terminator, "answers": answers, "marker": marker}
 
@@ -218,6 +250,7 @@ class Vxi11Device(RemoteInstrument):
         terminator: LF, or empty for an instrument to which END alone says where messages end
         identify: ask *IDN? for the identity
         lock: take the instrument's own lock with the lab's
+        errors: ask SYSTem:ERRor? after each use of what the section declares
         probe: seconds between two looks whether the connection stands
     """
 
@@ -235,9 +268,12 @@ class Vxi11Device(RemoteInstrument):
         terminator: str = "LF",
         identify: bool = True,
         lock: Lock = "yes",
+        errors: bool = False,
         probe: float = 5.0,
     ) -> None:
-        super().__init__(dial, clock, declared, identify=identify, lock=lock, probe=probe)
+        super().__init__(
+            dial, clock, declared, identify=identify, lock=lock, errors=errors, probe=probe
+        )
         if terminator not in ("LF", "CRLF", ""):
             raise DeviceFault("the terminator is LF, CRLF or empty")
         self._end = {"LF": b"\n", "CRLF": b"\r\n", "": b""}[terminator]
@@ -260,6 +296,7 @@ class HislipDevice(RemoteInstrument):
         port: the instrument's port
         identify: ask *IDN? for the identity
         lock: take the instrument's own lock with the lab's
+        errors: ask SYSTem:ERRor? after each use of what the section declares
         probe: seconds between two looks whether the connection stands
     """
 
@@ -276,9 +313,12 @@ class HislipDevice(RemoteInstrument):
         port: int = 4880,
         identify: bool = True,
         lock: Lock = "yes",
+        errors: bool = False,
         probe: float = 5.0,
     ) -> None:
-        super().__init__(dial, clock, declared, identify=identify, lock=lock, probe=probe)
+        super().__init__(
+            dial, clock, declared, identify=identify, lock=lock, errors=errors, probe=probe
+        )
         self._place = (host, port, name)
 
     def dial_client(self) -> Any:
@@ -296,6 +336,7 @@ class VicpDevice(RemoteInstrument):
         port: the instrument's port
         identify: ask *IDN? for the identity
         lock: take the instrument's own lock (SYSTem:LOCK) with the lab's
+        errors: ask SYSTem:ERRor? after each use of what the section declares
         probe: seconds between two looks whether the connection stands
     """
 
@@ -311,9 +352,12 @@ class VicpDevice(RemoteInstrument):
         port: int = 1861,
         identify: bool = True,
         lock: Lock = "no",
+        errors: bool = False,
         probe: float = 5.0,
     ) -> None:
-        super().__init__(dial, clock, declared, identify=identify, lock=lock, probe=probe)
+        super().__init__(
+            dial, clock, declared, identify=identify, lock=lock, errors=errors, probe=probe
+        )
         self._place = (host, port)
 
     def dial_client(self) -> Any:

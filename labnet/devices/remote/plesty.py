@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from labnet.devices.declared import Declared, DeclaredParameter
 from labnet.devices.remote.base import Clock, Dial, Found, RemoteDevice, or_nothing
 from labnet.devices.remote.instrument import read_identity
-from labnet.errors import DeviceFault, LabError
+from labnet.errors import DeviceFault, LabError, Locked
 from labnet.specs import ArgumentSpec
 from labnet.values import (
     ANY,
@@ -196,7 +196,11 @@ class PlestyDevice(RemoteDevice):
 
     async def lock_there(self, path: str, holder: str, wait: float) -> None:
         """The resources of a path beside those that are held already; all or none."""
-        await self.client.lock(list(dict.fromkeys([*self._locked_names(), *self._names(path)])))
+        wanted = dict.fromkeys([*self._locked_names(), *self._names(path)])
+        try:
+            await self.client.lock(list(wanted))
+        except Locked as error:
+            raise Locked(error.holder) from None  # whose text names the holder
 
     async def unlock_there(self, path: str) -> None:
         """Keeps the rest."""

@@ -21,13 +21,14 @@ from twisted.python.failure import Failure
 from labnet.devices.declared import Declared
 from labnet.devices.remote.base import Clock, Dial, Found, RemoteDevice
 from labnet.devices.remote.described import identity_from, members_from
-from labnet.errors import DeviceFault, UnknownName
+from labnet.errors import DeviceFault, Holder, Locked, UnknownName
 from labnet.values import ANY, BYTES, NONE, STR, ArrayKind, Kind, ListKind, OptionalKind
 
 #: Commands of every server that are something else here.
 _STOCK = frozenset(("connect_hardware", "disconnect_hardware", "ping", "command_list", "shutdown"))
 
 _PREFIX = re.compile(r"Error handling command '[^']*': ")
+_LOCKED = re.compile(r"(\S+) is locked(?: at (\S+))? by (.*?) \((\S+) (\S+), for ([0-9]+) s")
 
 SIGN_OF_LIFE = 3.0
 """Seconds that a server has for a sign of life."""
@@ -166,7 +167,8 @@ class TsvDevice(RemoteDevice):
     async def lock_there(self, path: str, holder: str, wait: float) -> None:
         """A lock on the node, under the name of who holds it here; lasts as the connection does."""
         name = re.sub(r"\s+", " ", holder).strip() or "labnet"
-        self._tokens[path] = await self.client.lock(path or self._name, name)
+        asked = self.client.lock(path or self._name, name)
+        self._tokens[path] = await asked.addErrback(_in_its_words)
 
     async def unlock_there(self, path: str) -> None:
         """One token stands for all that the connection holds: what else is held is locked anew."""
@@ -190,10 +192,14 @@ def _then(answer: Deferred[bytes], convert: Callable[[bytes], Any]) -> Deferred[
 def _in_its_words(failure: Failure) -> Failure:
     """An error of the far device without what its server puts before it."""
     error = failure.value
-    if isinstance(error, DeviceFault):
-        text = _PREFIX.sub("", str(error), count=1)
+    if not isinstance(error, DeviceFault):
+        return failure
+    text = _PREFIX.sub("", str(error), count=1)
+    found = _LOCKED.match(text)
+    if found is None:
         return Failure(DeviceFault(text, error.kind, error.number))
-    return failure
+    wanted, where, name, wire, peer, age = found.groups()
+    return Failure(Locked(Holder(where or wanted, name, wire, peer, float(age)), wanted))
 
 
 def _fields(reply: Any) -> Any:
