@@ -16,6 +16,9 @@ LAST = 0x80000000
 MAX_FRAGMENTS = 1 << 16
 """Fragments of one record; no peer is known to send more than one."""
 
+LONG = 4096
+"""Bytes from which on a view costs less than a copy."""
+
 _UINT = Struct(">I")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -53,14 +56,29 @@ class XdrReader:
 
         Padding that is missing at the very end is not missed.
         """
+        start, end = self._opaque(limit)
+        if end - start > LONG:
+            return bytes(memoryview(self._data)[start:end])
+        return bytes(self._data[start:end])
+
+    def view(self, limit: int) -> bytes | memoryview:
+        """As `opaque`, but what is long is not copied."""
+        start, end = self._opaque(limit)
+        if end - start > LONG:
+            return memoryview(self._data)[start:end]
+        return bytes(self._data[start:end])
+
+    def _opaque(self, limit: int) -> tuple[int, int]:
+        """Where the bytes begin and end."""
         length = self.uint()
-        start, end = self.at, self.at + length
+        start = self.at
+        end = start + length
         if length > limit:
             raise XdrError(f"{length} bytes where at most {limit} are allowed")
         if end > len(self._data):
             raise XdrError(f"{length} bytes are announced, {len(self._data) - start} have come")
         self.at = end + (-length & 3)
-        return bytes(memoryview(self._data)[start:end])
+        return start, end
 
 
 def padding(length: int) -> bytes:

@@ -155,24 +155,40 @@ class MessageChannel:
         at once for one that END has not ended. Fails with `TooLarge`; what else goes wrong is in
         the error queue.
         """
+        outcome = self.take(data, end, timeout, terminator)
+        return succeed(None) if outcome is None else outcome
+
+    def take(
+        self,
+        data: bytes | memoryview,
+        end: bool = True,
+        timeout: float | None = None,
+        terminator: bytes = b"",
+    ) -> Deferred[None] | None:
+        """As `write`, but None where nothing has to be waited for."""
         if len(self._input) + len(data) > MAX_INPUT:
             self._input = bytearray()
             self.error(-363, f"message longer than {MAX_INPUT} bytes")
             return fail(TooLarge(f"a message may have {MAX_INPUT} bytes"))
         if not end:
             self._input += data
-            return succeed(None)
-        message: Message = data
+            return None
         if self._input:
             self._input += data
-            message, self._input = self._input, bytearray()
+            message: Message = self._input
+            self._input = bytearray()
+        else:
+            message = bytes(data)
         if self._asked >= MAX_WAITING:
             self.error(-430)
             return fail(TooLarge(f"{MAX_WAITING} messages wait already"))
         self._interrupt()
+        outcome = self.answer(message, timeout, terminator)
+        if isinstance(outcome, bytes):
+            self._respond(outcome)
+            return None
         self._asked += 1
-        done = self.execute(message, timeout, terminator)
-        return done.addBoth(self._answered, self._generation)
+        return outcome.addBoth(self._answered, self._generation)
 
     def _interrupt(self) -> None:
         """A new message while a response waits: the response is dropped."""
@@ -186,12 +202,20 @@ class MessageChannel:
         self._asked -= 1
         if isinstance(result, Failure):
             result.trap(LabError, CancelledError)
-        elif result:
+        else:
+            self._respond(result)
+            return
+        self._serve_reads()
+
+    def _respond(self, response: bytes) -> None:
+        """A message has been carried out."""
+        if response:
             if self._asked:
                 self.error(-410)  # the next message has come before anybody read this
             else:
-                self._set_output(memoryview(result))
-        self._serve_reads()
+                self._set_output(memoryview(response))
+        if self._reads:
+            self._serve_reads()
 
     def _set_output(self, output: memoryview | None) -> None:
         self._output = output
@@ -219,12 +243,18 @@ class MessageChannel:
     def _serve_reads(self) -> None:
         while self._reads and self._output is not None:
             limit, until, done = self._reads.popleft()
-            data = bytes(self._output[:limit])
-            if until is not None:
-                data = data[: data.find(until) + 1 or len(data)]
-            rest = self._output[len(data) :]
-            self._set_output(rest if len(rest) else None)
-            done.callback((data, not len(rest)))
+            done.callback(self._give(self._output, limit, until))
+
+    def _give(
+        self, output: memoryview, limit: int | None, until: int | None
+    ) -> tuple[bytes, bool]:
+        """The next bytes, and whether they are the last."""
+        data = bytes(output[:limit])
+        if until is not None:
+            data = data[: data.find(until) + 1 or len(data)]
+        ended = len(data) == len(output)
+        self._set_output(None if ended else output[len(data) :])
+        return data, ended
 
     def read_now(
         self, limit: int | None = None, until: int | None = None
@@ -232,9 +262,7 @@ class MessageChannel:
         """What `read` would give at once; None, and no error, where it would wait."""
         if self._output is None or self._reads:
             return None
-        found: list[tuple[bytes, bool]] = []
-        self.read(limit, until).addCallback(found.append)
-        return found[0]
+        return self._give(self._output, limit, until)
 
     # Beside the messages
 

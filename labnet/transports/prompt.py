@@ -9,7 +9,8 @@ while the peer does not take its answers.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from twisted.internet import tcp
@@ -68,6 +69,32 @@ def write_now(transport: ITransport, data: Buffer) -> None:
         if not data:
             return
     transport.write(bytes(data))
+
+
+def write_parts_now(transport: ITransport, parts: Sequence[Buffer]) -> None:
+    """`write_now` of `parts` joined, of which long ones are not copied if the socket takes them."""
+    if len(parts) > 1 and sum(map(len, parts)) >= LARGE:
+        parts = _offer_parts(transport, parts)
+        if not parts:
+            return
+    write_now(transport, b"".join(parts))
+
+
+def _offer_parts(transport: ITransport, parts: Sequence[Buffer]) -> Sequence[Buffer]:
+    """What is left of `parts` when the socket has taken what it takes at once."""
+    if not _plain_tcp[type(transport)] or not _idle(cast(tcp.Connection, transport)):
+        return parts
+    left = deque(memoryview(part) for part in parts)
+    try:
+        while left:
+            sent = cast(tcp.Connection, transport).socket.sendmsg(left)
+            while left and sent >= len(left[0]):
+                sent -= len(left.popleft())
+            if sent:
+                left[0] = left[0][sent:]
+    except OSError:
+        pass  # full, or broken: the reactor finds out with what is left
+    return list(left)
 
 
 def _offer(transport: ITransport, data: Buffer) -> Buffer:

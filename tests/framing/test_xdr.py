@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.framing.xdr import (
+    LONG,
     MAX_FRAGMENTS,
     RecordSplitter,
     XdrError,
@@ -43,6 +44,16 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(reader.fields(Struct(">i")), (-2,))
         self.assertEqual(reader.at, 16)
         self.assertRaises(XdrError, reader.uint)
+
+    def test_a_view(self) -> None:
+        """What is long is not copied; what is read is the same."""
+        for size in (0, 1, LONG, LONG + 1):
+            data = bytes(range(256)) * 20
+            reader = XdrReader(encode_opaque(data[:size]) + encode_uint(7))
+            self.assertEqual(bytes(reader.view(1 << 20)), data[:size])
+            self.assertEqual(reader.uint(), 7)
+        self.assertIsInstance(XdrReader(encode_opaque(bytes(LONG + 1))).view(1 << 20), memoryview)
+        self.assertRaises(XdrError, XdrReader(encode_opaque(bytes(9))).view, 8)
 
     def test_lengths_that_lie(self) -> None:
         for text in ("ffffffff", "00000005 61626364", "80000000 00", "000000"):

@@ -76,6 +76,15 @@ class ExchangeTests(Case):
         self.write(b"DATA?")
         self.assertEqual(self.read(), (b"#15a\nb;c", True))
 
+    def test_take(self) -> None:
+        """Nothing is waited for where the device answers at once; long input may be a view."""
+        self.assertIsNone(self.channel.take(memoryview(b"*ESE 3;"), False))
+        self.assertIsNone(self.channel.take(memoryview(b"*ESE?"), True, None, b"\n"))
+        self.assertEqual(self.channel.read_now(2), (b"3\n", True))
+        slow = self.channel.take(b"LEV?")
+        assert slow is not None
+        self.assertNoResult(slow)
+
     def test_read_waits_for_the_response(self) -> None:
         self.channel.write(b"LEV?")
         self.assertTrue(self.channel.responding)

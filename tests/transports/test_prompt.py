@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 
 from twisted.internet import tcp
@@ -18,7 +18,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from labnet.transports import prompt
-from labnet.transports.prompt import INPUT_LIMIT, STREAMED_A_TURN, Pace, write_now
+from labnet.transports.prompt import (
+    INPUT_LIMIT,
+    STREAMED_A_TURN,
+    Pace,
+    write_now,
+    write_parts_now,
+)
 
 
 class Sock:
@@ -40,6 +46,9 @@ class Sock:
             raise take
         self.sent.append(bytes(data[:take]))
         return min(take, len(data))
+
+    def sendmsg(self, parts: Iterable[memoryview]) -> int:
+        return self.send(memoryview(b"".join(parts)))
 
 
 class Writers:
@@ -155,6 +164,42 @@ class WriteNowTests(SynchronousTestCase):
         own.connected = 1
         write_now(own, b"hello")
         self.assertEqual(own._tempDataBuffer, [b"hello"])
+
+
+class WritePartsTests(SynchronousTestCase):
+    """A long message in parts that are not joined."""
+
+    body = bytes(range(256)) * (prompt.LARGE // 256)
+
+    def sent(self, takes: list[int | OSError], *parts: bytes) -> tuple[bytes, bytes]:
+        """What the socket has taken at once, and what is left to the reactor."""
+        transport, sock, _ = connection(takes)
+        write_parts_now(transport, parts)
+        return b"".join(sock.sent), b"".join(transport._tempDataBuffer)
+
+    def test_all_at_once(self) -> None:
+        whole = b"head" + self.body + b"end"
+        self.assertEqual(self.sent([1 << 20], b"head", self.body, b"end"), (whole, b""))
+
+    def test_the_rest_is_queued(self) -> None:
+        whole = b"head" + self.body + b"\0"
+        full = BlockingIOError(11, "full")
+        for first in (1, 4, 5, 1000, len(whole) - 1):
+            sent, queued = self.sent([first, 2, full, full], b"head", self.body, b"", b"\0")
+            self.assertEqual(sent + queued, whole)
+            self.assertEqual(len(sent), min(first + 2, len(whole)))
+
+    def test_a_broken_connection_is_left_to_the_reactor(self) -> None:
+        broken = BrokenPipeError(32, "gone")
+        self.assertEqual(self.sent([broken], b"head", self.body), (b"", b"head" + self.body))
+
+    def test_short_messages_are_joined(self) -> None:
+        self.assertEqual(self.sent([100], b"one", b"two"), (b"onetwo", b""))
+
+    def test_other_transports(self) -> None:
+        transport = StringTransport()
+        write_parts_now(transport, [b"head", self.body])
+        self.assertEqual(transport.value(), b"head" + self.body)
 
 
 class Turns(Clock):
@@ -415,6 +460,22 @@ class SocketTests(TestCase):
         assert client.transport is not None
         for start in range(0, len(payload), 50000):
             write_now(client.transport, payload[start : start + 50000])
+        self.assertEqual(await client.all, payload)
+        client.transport.loseConnection()
+        await client.lost
+        await server.lost
+
+    async def test_parts_arrive_in_order_too(self) -> None:
+        from twisted.internet import reactor
+
+        server, address = await self.echo()
+        payload = bytes(range(256)) * 40000
+        client = await connectProtocol(clientFromString(reactor, address), Collect(len(payload)))
+        assert client.transport is not None
+        view = memoryview(payload)
+        for start in range(0, len(payload), 3_000_000):
+            piece = view[start : start + 3_000_000]
+            write_parts_now(client.transport, [bytes(piece[:10]), piece[10:]])
         self.assertEqual(await client.all, payload)
         client.transport.loseConnection()
         await client.lost

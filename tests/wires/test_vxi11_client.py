@@ -313,6 +313,25 @@ class ServiceTests(LabTestCase):
         self.assertEqual(len(told), 1)
 
 
+class Together(LabTestCase):
+    """The same of a client whose messages and reads leave at once."""
+
+    def client(self, device: str = "inst0", **options: Any) -> Vxi11Client:
+        return super().client(device, together=True, **options)
+
+
+class MessagesTogetherTests(Together, MessageTests):
+    pass
+
+
+class TimesTogetherTests(Together, TimeTests):
+    pass
+
+
+class LocksTogetherTests(Together, LockTests):
+    pass
+
+
 # Instruments with habits
 
 Answers = Callable[[Call], bytes | None]
@@ -440,6 +459,20 @@ class HabitTests(SynchronousTestCase):
             if key == Procedure.DEVICE_WRITE
         ]
         self.assertEqual([it.data for it in pieces], [b"abcde", b"cde", b"e"])
+
+    def test_part_of_a_message_whose_read_has_left(self) -> None:
+        """The rest cannot follow any more."""
+        self.client.together = True
+        self.wait(self.client.connect())
+        self.there.changes[Procedure.DEVICE_WRITE] = lambda call: encode_reply(
+            call.xid, Taken(0, 3).encode()
+        )
+        with self.assertRaises(DeviceFault) as caught:
+            self.wait(self.client.query("*IDN?"))
+        self.assertIn("took 3 of 6 bytes", str(caught.exception))
+        self.assertEqual(self.there.count(Procedure.DEVICE_READ), 1)
+        del self.there.changes[Procedure.DEVICE_WRITE]
+        self.assertEqual(self.wait(self.client.query("*IDN?")), "hello")
 
     def test_nothing_is_taken(self) -> None:
         self.there.changes[Procedure.DEVICE_WRITE] = lambda call: encode_reply(

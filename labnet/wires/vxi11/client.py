@@ -13,19 +13,19 @@ as well (device_abort), so that the next one can begin.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from labnet.errors import DeviceFault, TooLarge, quote, shorten
-from labnet.framing.blocks import decode_text, encode_block, encode_text, find_block, take_block
-from labnet.wires.vxi11 import codec
+from labnet.errors import quote, shorten
+from labnet.framing.blocks import block_header, decode_text, encode_text, take_block
 from labnet.wires.vxi11.codec import Procedure
+from labnet.wires.vxi11.exchange import Exchange, Progress
 from labnet.wires.vxi11.keeper import LinkKeeper
 from labnet.wires.vxi11.linked import LinkedDevice
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes of a block have come or gone, and how many it has."""
+__all__ = ["Progress", "Vxi11Client"]
+
 
 class Vxi11Client(LinkKeeper):
     """One device of one instrument or gateway, such as ``inst0`` or ``gpib0,5``.
@@ -34,7 +34,9 @@ class Vxi11Client(LinkKeeper):
     is the seconds a request may take, connecting and waiting for earlier ones included; each
     request may have its own. With `lock_timeout` (seconds) an operation that meets another client's
     lock waits so long in addition. `keepalive` (seconds, 0 for none) is after what silence a dead
-    peer is found. `terminator` is put behind messages of text.
+    peer is found. `terminator` is put behind messages of text. With `together` a query's message
+    and the read of its response leave at once, which halves the time of short queries, at
+    instruments that take a call before they have answered the last one; labnet does.
 
     Methods return Deferreds that fail with a `LabError`, whose `visa_status` is the status code
     that a VISA library would give: `TimedOut` naming the instrument, `Locked`, `UnknownName` for a
@@ -65,11 +67,11 @@ class Vxi11Client(LinkKeeper):
 
     def write(self, message: str | bytes, timeout: float | None = None) -> Deferred[None]:
         """Sends a message that has no response; fires when the instrument has taken it."""
-
-        async def run(linked: LinkedDevice, end: float) -> None:
-            await self._send(linked, self._encoded(message), end)
-
-        return self._request(f"writing {_shown(message)}", run, timeout, fresh=True)
+        return self._exchange(
+            partial(_writing, message),
+            lambda exchange: exchange.send(self._encoded(message)),
+            timeout,
+        ).addCallback(_nothing)
 
     def write_block(
         self,
@@ -83,71 +85,31 @@ class Vxi11Client(LinkKeeper):
         `header` is what comes before the block: ``"DATA"``, or ``"TRACe A,"``.
         """
 
-        async def run(linked: LinkedDevice, end: float) -> None:
-            message = b"".join((encode_text(header), b" ", encode_block(data), self._terminator))
-            await self._send(linked, message, end, progress)
+        def send(exchange: Exchange) -> Deferred[bytearray]:
+            head = b"%b %b" % (encode_text(header), block_header(len(data)))
+            return exchange.send(head, data, self._terminator)
 
-        return self._request(f"writing {_shown(header)}", run, timeout, fresh=True)
+        writing = self._exchange(partial(_writing, header), send, timeout, progress)
+        return writing.addCallback(_nothing)
 
     def read(self, timeout: float | None = None) -> Deferred[bytes]:
         """The response to what was written, up to END, as it comes."""
-
-        async def run(linked: LinkedDevice, end: float) -> bytes:
-            return bytes(await self._receive(linked, end, None))
-
-        return self._request("reading", run, timeout)
+        reading = self._exchange(lambda: "reading", Exchange.receive, timeout, fresh=False)
+        return reading.addCallback(bytes)
 
     def _ask(
         self, message: str | bytes, progress: Progress | None, timeout: float | None
     ) -> Deferred[bytearray]:
-        async def run(linked: LinkedDevice, end: float) -> bytearray:
-            await self._send(linked, self._encoded(message), end)
-            return await self._receive(linked, end, progress)
-
-        return self._request(_shown(message), run, timeout, fresh=True)
+        return self._exchange(
+            partial(_shown, message),
+            lambda exchange: exchange.ask(self._encoded(message)),
+            timeout,
+            progress,
+        )
 
     def _encoded(self, message: str | bytes) -> bytes:
         data = encode_text(message)
         return data if isinstance(message, bytes) else data + self._terminator
-
-    async def _send(
-        self, linked: LinkedDevice, data: bytes, end: float, progress: Progress | None = None
-    ) -> None:
-        """In pieces that the instrument takes, END with the last; an empty message too."""
-        at = 0
-        whole = memoryview(data)
-        while True:
-            piece = whole[at : at + linked.piece]
-            last = at + len(piece) == len(data)
-            taken = await linked.write(
-                cast(bytes, piece), self._left(end), self._flags, self.lock_timeout, last
-            )
-            if not 0 < taken <= len(piece) and data:
-                raise DeviceFault(f"{linked.where} took {taken} of {len(piece)} bytes")
-            at += taken
-            if progress is not None:
-                progress(at, len(data))
-            if at >= len(data):
-                return
-
-    async def _receive(
-        self, linked: LinkedDevice, end: float, progress: Progress | None
-    ) -> bytearray:
-        """Parts of the response up to END."""
-        response = bytearray()
-        while True:
-            part = await linked.read(self._left(end), self._flags, self.lock_timeout)
-            response += part.data
-            if len(response) > self.max_response:
-                linked.out_of_step = True
-                raise TooLarge(
-                    f"a response of more than {self.max_response} bytes from {linked.where}"
-                )
-            if progress is not None:
-                _tell(progress, response)
-            if part.reason & (codec.REASON_END | codec.REASON_CHR):
-                linked.out_of_step = False
-                return response
 
     # Beside the messages
 
@@ -239,12 +201,13 @@ class Vxi11Client(LinkKeeper):
         return self._request("service requests", run, timeout)
 
 
-def _tell(progress: Progress, response: bytearray) -> None:
-    found = find_block(response)
-    if found is not None and found[1] >= 0:
-        start, length = found
-        progress(min(len(response) - start, length), length)
-
-
 def _shown(message: str | bytes) -> str:
     return repr(shorten(message)) if isinstance(message, str) else quote(message)
+
+
+def _writing(message: str | bytes) -> str:
+    return f"writing {_shown(message)}"
+
+
+def _nothing(_: bytearray) -> None:
+    """What is said of a message that has gone."""

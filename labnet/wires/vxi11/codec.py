@@ -97,10 +97,13 @@ class Family(IntEnum):
 
 _CREATE = Struct(">iII")
 _WRITE = Struct(">4I")
+_WRITE_HEAD = Struct(">5I")
 _READ = Struct(">6I")
 _FOUR = Struct(">4I")
 _THREE = Struct(">3I")
-_TWO = Struct(">2I")
+TWO = Struct(">2I")
+"""An error code and a number: how most results begin."""
+
 _CHANNEL = Struct(">5I")
 _COMMAND = Struct(">7I")
 
@@ -143,17 +146,25 @@ class DeviceWrite(NamedTuple):
     io_timeout: int
     lock_timeout: int
     flags: int
-    data: bytes
+    data: bytes | memoryview
 
-    def encode(self) -> tuple[bytes, ...]:
+    def encode(self) -> tuple[bytes | memoryview, ...]:
         """In parts: the data may be long."""
         data = self.data
         head = _WRITE.pack(*self[:4]) + encode_uint(len(data))
         return head, data, padding(len(data))
 
 
+def encode_write_head(link: int, io_timeout: int, lock_timeout: int, end: bool, size: int) -> bytes:
+    """What comes before the `size` bytes of a device_write that waits for locks if there is a limit
+    for that, and their padding."""
+    flags = (END if end else 0) | (WAITLOCK if lock_timeout else 0)
+    return _WRITE_HEAD.pack(link, io_timeout, lock_timeout, flags, size)
+
+
 def read_device_write(reader: XdrReader) -> DeviceWrite:
-    return DeviceWrite._make((*reader.fields(_WRITE), reader.opaque(MAX_DATA)))
+    """Long data is not copied."""
+    return DeviceWrite._make((*reader.fields(_WRITE), reader.view(MAX_DATA)))
 
 
 class DeviceRead(NamedTuple):
@@ -215,11 +226,11 @@ class EnableSrq(NamedTuple):
     handle: bytes
 
     def encode(self) -> bytes:
-        return _TWO.pack(self.link, self.enable) + encode_opaque(self.handle)
+        return TWO.pack(self.link, self.enable) + encode_opaque(self.handle)
 
 
 def read_enable_srq(reader: XdrReader) -> EnableSrq:
-    return EnableSrq._make((*reader.fields(_TWO), reader.opaque(MAX_DATA)))
+    return EnableSrq._make((*reader.fields(TWO), reader.opaque(MAX_DATA)))
 
 
 class DoCommand(NamedTuple):
@@ -292,11 +303,11 @@ class Taken(NamedTuple):
     value: int
 
     def encode(self) -> bytes:
-        return _TWO.pack(*self)
+        return TWO.pack(*self)
 
 
 def read_taken(reader: XdrReader) -> Taken:
-    return Taken(*reader.fields(_TWO))
+    return Taken(*reader.fields(TWO))
 
 
 class Given(NamedTuple):
@@ -308,7 +319,7 @@ class Given(NamedTuple):
 
 
 def read_given(reader: XdrReader) -> Given:
-    return Given._make((*reader.fields(_TWO), reader.opaque(MAX_DATA)))
+    return Given._make((*reader.fields(TWO), reader.opaque(MAX_DATA)))
 
 
 def encode_given(xid: int, error: int, reason: int, data: bytes = b"") -> bytes:

@@ -8,7 +8,7 @@ from functools import partial
 from random import getrandbits
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail
 from twisted.python.failure import Failure
 
 from labnet.errors import (
@@ -24,9 +24,11 @@ from labnet.errors import (
 from labnet.framing.blocks import encode_text
 from labnet.logs import Logger
 from labnet.transports.listening import CannotListen
+from labnet.transports.watch import Watch
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.codec import Procedure, Program
 from labnet.wires.vxi11.connection import RpcConnection, keep_alive
+from labnet.wires.vxi11.exchange import Exchange, Progress
 from labnet.wires.vxi11.interrupt_server import InterruptServer
 from labnet.wires.vxi11.linked import (
     LATE,
@@ -69,6 +71,7 @@ class LinkKeeper:
         keepalive: float = 60.0,
         terminator: str = "\n",
         max_response: int = DEFAULT_LIMIT,
+        together: bool = False,
         portmapper_port: int = PORTMAPPER_PORT,
         reactor: Any = None,
     ) -> None:
@@ -83,11 +86,13 @@ class LinkKeeper:
         self.lock_timeout = lock_timeout
         self.keepalive = keepalive
         self.max_response = max_response
+        self.together = together
         self._port = port
         self._portmapper_port = portmapper_port
         self._terminator = encode_text(terminator)
         self._clock = reactor
         self._turn = DeferredLock()
+        self._watch = Watch(reactor)
         self._linked: LinkedDevice | None = None
         self._serviced: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
@@ -120,6 +125,66 @@ class LinkKeeper:
         late = seconds + self.lock_timeout + 2 * LATE  # the calls have their own, earlier limits
         done.addTimeout(late, self._clock, partial(_timed_out, name, self.where, seconds))
         return done.addErrback(self._given_up, turn, name, seconds)
+
+    def _exchange(
+        self,
+        name: Callable[[], str],
+        begin: Callable[[Exchange], Deferred[bytearray]],
+        timeout: float | None,
+        progress: Progress | None = None,
+        *,
+        fresh: bool = True,
+    ) -> Deferred[bytearray]:
+        """A message, a response, or both; `fresh` if what is late must not be taken for it."""
+        linked = self._linked
+        if linked is None or not linked.usable or self._turn.locked or linked.out_of_step & fresh:
+
+            async def run(linked: LinkedDevice, end: float) -> bytearray:
+                return await begin(self._new_exchange(linked, end, progress))
+
+            return self._request(name(), run, timeout, fresh=fresh)
+        return self._exchange_now(linked, name, begin, timeout, progress)
+
+    def _exchange_now(
+        self,
+        linked: LinkedDevice,
+        name: Callable[[], str],
+        begin: Callable[[Exchange], Deferred[bytearray]],
+        timeout: float | None,
+        progress: Progress | None,
+    ) -> Deferred[bytearray]:
+        """`_exchange` when nothing has to be waited for."""
+        seconds = self.timeout if timeout is None else timeout
+        exchange = self._new_exchange(linked, self._clock.seconds() + seconds, progress)
+        turn = _Turn(self._turn)
+        turn.take(linked)
+        try:
+            done = begin(exchange)
+        except LabError as error:
+            turn.end()
+            return fail(error)
+        if not done.called:
+            self._watch.begin(done, seconds + self.lock_timeout + LATE)
+        return done.addBoth(self._exchanged, turn, name, seconds)
+
+    def _new_exchange(
+        self, linked: LinkedDevice, end: float, progress: Progress | None
+    ) -> Exchange:
+        left = partial(self._left, end)
+        return Exchange(
+            linked, left, self.lock_timeout, self.max_response, progress, self.together
+        )
+
+    def _exchanged(
+        self, result: bytearray | Failure, turn: _Turn, name: Callable[[], str], seconds: float
+    ) -> bytearray | Failure:
+        late = self._watch.end()
+        if not isinstance(result, Failure):
+            turn.end()
+            return result
+        if late and result.check(CancelledError):
+            result = Failure(TimedOut(name(), seconds))
+        return self._given_up(result, turn, name(), seconds)
 
     async def _run(
         self,
@@ -239,6 +304,7 @@ class LinkKeeper:
             linked, self._linked = self._linked, None
             self._serviced = None
             self._close_interrupts()
+            self._watch.close()
             if linked is not None:
                 await linked.close()
                 await _lost(linked.connection)
@@ -308,6 +374,12 @@ class _Turn:
             waiting.addTimeout(limit, clock, partial(_timed_out, "waiting", "the link", limit))
         await waiting
         self._mine = True
+
+    def take(self, linked: LinkedDevice) -> None:
+        """Begins at once, where nobody else has begun."""
+        self._lock.acquire()
+        self._mine = True
+        self.linked = linked
 
     def end(self) -> None:
         """Lets the next request begin."""

@@ -210,7 +210,9 @@ class Link:
             return Taken(ErrorCode.NONE, 0)
         whole = self._collected + size
         self._collected = 0 if end else whole
-        done = self._channel.write(data, end, None, TERMINATOR)
+        done = self._channel.take(data, end, None, TERMINATOR)
+        if done is None:
+            return Taken(ErrorCode.NONE, size)
         if not done.called:
             self._messages += 1
             self._bytes += whole

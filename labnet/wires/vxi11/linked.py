@@ -6,6 +6,7 @@ the link can be used again, or else closes the connection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,25 +26,23 @@ from labnet.errors import (
     UnknownName,
     VisaStatus,
 )
-from labnet.framing.xdr import XdrError, XdrReader, encode_uint
+from labnet.framing.xdr import XdrError, XdrReader, encode_uint, padding
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.codec import (
     Channel,
     CreateLink,
     DeviceLock,
     DeviceRead,
-    DeviceWrite,
     EnableSrq,
     ErrorCode,
     Family,
     Generic,
-    Given,
     LinkMade,
     Procedure,
     Program,
     milliseconds,
 )
-from labnet.wires.vxi11.connection import RpcConnection
+from labnet.wires.vxi11.connection import Caller, RpcConnection
 from labnet.wires.vxi11.portmap import dial, limited
 
 LATE = 0.5
@@ -60,6 +59,11 @@ SMALLEST_PIECE = 1024
 """Some instruments announce that they take pieces of 0 bytes; all take this many."""
 
 MAX_REPLY = READ_SIZE + 64 * 1024
+
+Buffer = bytes | memoryview
+
+# As plain numbers, which are packed faster.
+_CORE, _WRITE, _READ = map(int, (Program.CORE, Procedure.DEVICE_WRITE, Procedure.DEVICE_READ))
 
 
 class LinkedDevice:
@@ -167,31 +171,44 @@ class LinkedDevice:
 
     # The calls one by one; times in seconds
 
-    async def write(
-        self, data: bytes, limit: float, flags: int, lock_timeout: float, end: bool = True
-    ) -> int:
-        """One piece; gives how many bytes of it were taken."""
-        flags |= codec.END if end else 0
-        request = DeviceWrite(
-            self._link, milliseconds(limit), milliseconds(lock_timeout), flags, data
-        )
-        results = await self.call(
-            Procedure.DEVICE_WRITE, limit + lock_timeout, *request.encode(), what="writing"
-        )
-        return _number(results)
+    def begin_write(
+        self,
+        caller: Caller,
+        piece: Sequence[Buffer],
+        size: int,
+        limit: float,
+        lock_timeout: float,
+        last: bool,
+        more: bool = False,
+    ) -> None:
+        """device_write of `piece`, of `size` bytes when joined; see `outcome`.
 
-    async def read(self, limit: float, flags: int, lock_timeout: float) -> Given:
-        """The next part of the response."""
+        With `more` it leaves together with the next call.
+        """
+        head = codec.encode_write_head(
+            self._link, milliseconds(limit), milliseconds(lock_timeout), last, size
+        )
+        self.connection.begin(
+            caller, _CORE, codec.VERSION, _WRITE, head, *piece, padding(size), more=more
+        )
+
+    def begin_read(self, caller: Caller, limit: float, lock_timeout: float) -> None:
+        """device_read of the next part of the response; see `outcome`."""
+        wait = milliseconds(lock_timeout)
         request = DeviceRead(
-            self._link, READ_SIZE, milliseconds(limit), milliseconds(lock_timeout), flags, 0
+            self._link, READ_SIZE, milliseconds(limit), wait, codec.WAITLOCK if wait else 0, 0
         )
-        results = await self.call(
-            Procedure.DEVICE_READ, limit + lock_timeout, request.encode(), what="reading"
-        )
+        self.connection.begin(caller, _CORE, codec.VERSION, _READ, request.encode())
+
+    def outcome(self, results: XdrReader, what: str) -> int:
+        """The bytes taken, or the reasons of a read; the error code is raised as a `LabError`."""
         try:
-            return Given(0, results.uint(), results.opaque(READ_SIZE))
+            code, number = results.fields(codec.TWO)
         except XdrError as error:
             raise DeviceFault(f"{self.where}: {error}") from None
+        if code:
+            raise self._error(code, f"{what} on {self.device} at {self.where}", 0.0)
+        return int(number)
 
     async def generic(
         self, procedure: Procedure, limit: float, flags: int, lock_timeout: float
@@ -302,11 +319,3 @@ _OTHERS: dict[int, tuple[str, VisaStatus]] = {
     ErrorCode.IO_ERROR: ("the instrument has failed", VisaStatus.IO),
 }
 
-
-
-
-def _number(results: XdrReader) -> int:
-    try:
-        return results.uint()
-    except XdrError as error:
-        raise DeviceFault(str(error)) from None

@@ -5,7 +5,7 @@ Whatever is made here is a whole record with its mark; over UDP the mark, 4 byte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
@@ -21,6 +21,7 @@ MAX_CREDENTIAL = 400
 _HEAD = Struct(">6I")  # xid, message type, RPC version, program, program version, procedure
 _CALL = Struct(">11I")  # mark, the same, credential flavor and length, verifier flavor and length
 _REPLY = Struct(">7I")  # mark, xid, message type, denied, verifier flavor and length, status
+_SUCCESS = [0, 0, 0, 0]  # accepted, verifier flavor and length, status
 _NOBODY = bytes(16)  # credential and verifier of flavor AUTH_NONE
 _FIRST = Struct(">3I")  # xid, message type, denied
 _PAIR = Struct(">2I")
@@ -31,6 +32,10 @@ class MessageType(IntEnum):
 
     CALL = 0
     REPLY = 1
+
+
+# As plain numbers, which are compared faster.
+CALL, REPLY = int(MessageType.CALL), int(MessageType.REPLY)
 
 
 class Accept(IntEnum):
@@ -92,7 +97,7 @@ def read_call(record: Record) -> Call | Answered:
     size = len(record)
     if size >= 40 and record[24:40] == _NOBODY:
         xid, kind, rpc, program, version, procedure = _HEAD.unpack_from(record)
-        if kind == MessageType.CALL and rpc == VERSION:
+        if kind == CALL and rpc == VERSION:
             return Call(xid, program, version, procedure, record, 40)
     return _read_call(record)
 
@@ -120,11 +125,20 @@ def encode_call(
     xid: int, program: int, version: int, procedure: int, *arguments: bytes
 ) -> bytes:
     """A call without credentials."""
+    return b"".join(encode_call_parts(xid, program, version, procedure, arguments))
+
+
+def encode_call_parts(
+    xid: int,
+    program: int,
+    version: int,
+    procedure: int,
+    arguments: Sequence[bytes | memoryview],
+) -> list[bytes | memoryview]:
+    """The same in parts: arguments may be long."""
     size = 40 + sum(map(len, arguments))
-    head = _CALL.pack(
-        LAST | size, xid, MessageType.CALL, VERSION, program, version, procedure, 0, 0, 0, 0
-    )
-    return b"".join((head, *arguments))
+    head = _CALL.pack(LAST | size, xid, CALL, VERSION, program, version, procedure, 0, 0, 0, 0)
+    return [head, *arguments]
 
 
 def encode_reply(xid: int, *results: bytes, status: int = Accept.SUCCESS) -> bytes:
@@ -146,6 +160,14 @@ def encode_denied(xid: int) -> bytes:
 
 def read_reply(record: Record) -> Reply:
     """The reply in a record; raises `XdrError` if it is none."""
+    if len(record) >= 24:
+        xid, kind, *refused = _HEAD.unpack_from(record)
+        if kind == REPLY and refused == _SUCCESS:
+            return Reply(xid, "", record, 24)
+    return _read_reply(record)
+
+
+def _read_reply(record: Record) -> Reply:
     reader = XdrReader(record)
     xid, kind, denied = reader.fields(_FIRST)
     if kind != MessageType.REPLY:
