@@ -121,3 +121,6 @@ class MutationTests(SynchronousTestCase):
 
     def test_vxi11(self) -> None:
         self.check("vxi11")
+
+    def test_hislip(self) -> None:
+        self.check("hislip")

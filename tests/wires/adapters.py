@@ -307,7 +307,8 @@ class HislipClient:
     def tell(self, *pieces: bytes) -> bytes:
         first, second = self._channels
         beginning = b"".join(pieces[:3])[:3]
-        there = first if beginning[:2] != b"HS" or beginning[2] in SYNCHRONOUS else second
+        known = len(beginning) == 3 and beginning.startswith(b"HS")
+        there = second if known and beginning[2] not in SYNCHRONOUS else first
         other = second if there is first else first
         answer = there.tell(*pieces)
         return answer + other.tell()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -261,6 +262,107 @@ class ClearTests(AgainstLabnet):
         self.assertEqual(self.wait(client.query("*IDN?")), IDENTITY)
 
 
+class OverlapTests(AgainstLabnet):
+    """Messages that do not wait for the answers to those before."""
+
+    def client(self, **options: Any) -> HislipClient:
+        client = super().client(**{"overlap": True, **options})
+        self.wait(client.connect())
+        return client
+
+    def test_answers_in_order(self) -> None:
+        client = self.client()
+        slow = client.query("SLOW?")
+        blocks = [client.query_block(f"TEST:BLOC? {size}") for size in (3, 300_000, 0)]
+        last = client.query("*IDN?")
+        self.lab.advance(0.1)
+        self.assertNoResult(last)
+        self.device.waits[0].callback("at last")
+        self.assertEqual(self.wait(slow), '"at last"')
+        self.assertEqual([len(self.wait(block)) for block in blocks], [3, 300_000, 0])
+        self.assertEqual(self.wait(last), IDENTITY)
+        self.assertEqual(self.wait(client.query("SYST:ERR?")), '0,"No error"')
+
+    def test_writes_then_reads(self) -> None:
+        client = self.client()
+        for size in (1, 2, 100_000):
+            self.wait(client.write(f"TEST:BLOC? {size}"))
+        self.lab.advance(0.1)
+        answers = [self.wait(client.read()) for _ in range(3)]
+        self.assertEqual([len(answer) for answer in answers], [5, 6, 100_009])
+
+    def test_long_messages_between(self) -> None:
+        client = self.client()
+        data = bytes(range(256)) * 20_000
+        asked = client.query("*IDN?")
+        loaded = client.write_block("TEST:SINK", data)
+        total = client.query("TEST:SINK?")
+        self.wait(loaded)
+        self.assertEqual(self.wait(asked), IDENTITY)
+        self.assertEqual(self.wait(total), f"{len(data)},{zlib.crc32(data)}")
+
+    def test_an_answer_that_is_given_up(self) -> None:
+        """Nobody gets another one's answer: those behind fail, then all is cleared."""
+        client = self.client()
+        ahead = client.query("TEST:WAIT? 1", timeout=3)
+        slow = client.query("TEST:WAIT? 2", timeout=2)
+        behind = client.query("*IDN?")
+        self.fails(slow, TimedOut, VisaStatus.TMO)
+        self.assertIn("given up", self.failureResultOf(behind, Cancelled).getErrorMessage())
+        self.assertEqual(self.successResultOf(ahead), "done")
+        again = client.query("TEST:TRIG?")
+        self.assertEqual(self.wait(again), "0")
+        self.assertEqual(self.wait(client.query("*IDN?")), IDENTITY)
+
+    def test_who_waits_ahead_of_it_is_answered(self) -> None:
+        client = self.client()
+        ahead = client.query("TEST:WAIT? 2")
+        given_up = client.query("*IDN?")
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        later = client.query("TEST:TRIG?")
+        self.assertEqual(self.wait(ahead), "done")
+        self.assertEqual(self.wait(later), "0")
+
+    def test_a_read_that_is_given_up_may_be_repeated(self) -> None:
+        client = self.client()
+        self.wait(client.write("TEST:WAIT? 1"))
+        self.fails(client.read(timeout=0.5), TimedOut, VisaStatus.TMO)
+        self.assertEqual(self.wait(client.read()), b"done\n")
+
+    def test_status(self) -> None:
+        client = self.client()
+        self.assertEqual(self.wait(client.status_byte()), 0)
+        self.wait(client.write("*IDN?"))
+        self.lab.advance(0.1)
+        self.assertEqual(self.wait(client.status_byte()), 0x10)
+        self.wait(client.read())
+        self.assertEqual(self.wait(client.status_byte()), 0)
+
+    def test_clear(self) -> None:
+        client = self.client()
+        slow, other = client.query("SLOW?"), client.query("*IDN?")
+        self.lab.advance(0.1)
+        self.wait(client.clear())
+        for query in (slow, other):
+            self.failureResultOf(query, Cancelled)
+        first, second = client.query("SLOW?"), client.query("*IDN?")
+        self.lab.advance(0.1)
+        self.device.waits[1].callback("still")  # and still in overlap mode: both were sent
+        self.assertEqual(self.wait(first), '"still"')
+        self.assertEqual(self.wait(second), IDENTITY)
+
+    def test_the_end_of_the_connection(self) -> None:
+        client = self.client()
+        queries = [client.query("SLOW?"), client.query("*IDN?")]
+        self.lab.advance(0.1)
+        self.served.faults.disconnect()
+        self.lab.advance(0.1)
+        for query in queries:
+            self.failureResultOf(query, NotConnected)
+        self.assertEqual(self.wait(client.query("*IDN?")), IDENTITY)
+
+
 class LockTests(AgainstLabnet):
     def test_exclusive(self) -> None:
         one, two = self.client(), self.client()
@@ -417,8 +519,8 @@ class AgainstScript(SynchronousTestCase):
         self.made.append(Scripted([]))
         return self.made[-1]
 
-    def opened(self, control: int = 0) -> None:
-        """Opens a session."""
+    def opened(self, control: int = 0) -> Deferred[None]:
+        """Opens a session, up to a device clear if the server prefers another mode."""
         connecting = self.client.connect()
         self.net.advance(0)
         self.sync = self.made[-1]
@@ -437,6 +539,7 @@ class AgainstScript(SynchronousTestCase):
         if not control:
             self.successResultOf(connecting)
         self.sync.said.clear()
+        return connecting
 
     def ask(self, text: str = "Q?") -> Deferred[str]:
         query = self.client.query(text)
@@ -541,6 +644,81 @@ class RuleTests(AgainstScript):
         self.assertEqual(self.sync.said, [Message(Type.DEVICE_CLEAR_COMPLETE, 0)])
         self.say(Type.DEVICE_CLEAR_ACKNOWLEDGE, 0)
         self.successResultOf(self.client.write("x"))
+
+    def agreed(self, mode: int) -> None:
+        """The server's part of a device clear."""
+        self.assertEqual(self.asyn.said.pop(), Message(Type.ASYNC_DEVICE_CLEAR))
+        self.asyn.say(Type.ASYNC_DEVICE_CLEAR_ACKNOWLEDGE)
+        self.net.advance(0)
+        self.assertEqual(self.sync.said.pop(), Message(Type.DEVICE_CLEAR_COMPLETE, 1))
+        self.say(Type.DEVICE_CLEAR_ACKNOWLEDGE, mode)
+
+    def test_overlap_mode(self) -> None:
+        """All is sent at once; answers have the server's numbers, which a status query tells."""
+        self.client.overlap = True
+        self.opened(control=2)
+        self.agreed(1)
+        queries = [self.client.query(text) for text in "ABC"]
+        self.net.advance(0)
+        self.assertEqual([bytes(m.payload) for m in self.sync.said], [b"A", b"B", b"C"])
+        self.assertEqual([m.parameter - FIRST_ID for m in self.sync.said], [0, 2, 4])
+        self.say(Type.DATA, 0, FIRST_ID, b"a")
+        self.say(Type.DATA_END, 0, FIRST_ID + 2, b"a")
+        self.say(Type.DATA_END, 0, FIRST_ID + 4, b"b")
+        self.assertEqual([self.successResultOf(q) for q in queries[:2]], ["aa", "b"])
+        status = self.client.status_byte()
+        self.net.advance(0)
+        expected = Message(Type.ASYNC_STATUS_QUERY, 1, FIRST_ID + 4)
+        self.assertEqual(self.asyn.said.pop(), expected)
+        self.asyn.say(Type.ASYNC_STATUS_RESPONSE, 0x10)
+        self.net.advance(0)
+        self.assertEqual(self.successResultOf(status), 0x10)
+        self.say(Type.DATA_END, 0, FIRST_ID + 6, b"c")
+        self.assertEqual(self.successResultOf(queries[2]), "c")
+
+    def test_a_server_that_is_in_overlap_mode_already(self) -> None:
+        self.client.overlap = True
+        self.opened(control=1)
+        self.assertEqual(self.asyn.said, [])
+        self.successResultOf(self.client.write("x"))
+
+    def test_a_server_without_overlap_mode(self) -> None:
+        self.client.overlap = True
+        connecting = self.opened(control=2)
+        self.agreed(0)
+        error = self.failureResultOf(connecting, NotAllowed)
+        self.assertIn("no overlap mode", error.getErrorMessage())
+
+    def test_a_server_that_stays_in_overlap_mode(self) -> None:
+        """Then requests go out without waiting, in spite of what the client asked for."""
+        self.opened(control=1)
+        self.asyn.said.clear()
+        self.asyn.say(Type.ASYNC_DEVICE_CLEAR_ACKNOWLEDGE, 1)
+        self.net.advance(0)
+        self.say(Type.DEVICE_CLEAR_ACKNOWLEDGE, 1)
+        self.sync.said.clear()
+        one, two = self.ask("1?"), self.ask("2?")
+        self.assertEqual(len(self.sync.said), 2)
+        self.say(Type.DATA_END, 0, FIRST_ID, b"one")
+        self.say(Type.DATA_END, 0, FIRST_ID + 2, b"two")
+        self.assertEqual([self.successResultOf(one), self.successResultOf(two)], ["one", "two"])
+
+    def test_a_progress_that_fails(self) -> None:
+        """The mistake is the caller's, who is told; the session goes on."""
+        self.opened()
+
+        def mistaken(got: int, size: int) -> None:
+            raise KeyError(got)
+
+        query = self.client.query_block("Q?", mistaken)
+        self.net.advance(0)
+        number = self.sync.said.pop().parameter
+        self.say(Type.DATA, 0, number, b"#15ab")
+        self.failureResultOf(query, KeyError)
+        self.say(Type.DATA_END, 0, number, b"cde")
+        writing = self.client.write_block("X", bytes(5000), mistaken)
+        self.net.advance(0)
+        self.failureResultOf(writing, KeyError)
 
     def test_errors_of_the_server(self) -> None:
         self.opened()
@@ -665,7 +843,7 @@ class BadServerTests(AgainstScript):
         self.net.advance(0.1)
         link = client._link
         assert link is not None
-        self.assertLess(len(link._answer.data), 3_000_000)
+        self.assertLess(len(link._answers._data), 3_000_000)
         reading = client.read()
         self.net.advance(1)
         self.assertEqual(len(self.successResultOf(reading)), 4_000_003)

@@ -16,17 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from labnet.errors import (
-    BadArguments,
-    Holder,
     LabError,
-    Locked,
     NotAllowed,
     NotConnected,
     TimedOut,
@@ -39,8 +36,11 @@ from labnet.framing.blocks import block_header, decode_text, encode_text, take_b
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import Connections
+from labnet.transports.turns import Turns, Watch
 from labnet.wires.hislip import codec
-from labnet.wires.hislip.channels import Channel, Progress, Watch
+from labnet.wires.hislip.answers import Progress
+from labnet.wires.hislip.channels import Channel
+from labnet.wires.hislip.client_locks import LockInfo, LockRefused, milliseconds
 from labnet.wires.hislip.codec import Fatal, Lock, Message, RemoteLocal, Type
 from labnet.wires.hislip.link import Link
 
@@ -50,27 +50,9 @@ PORT = 4880
 MAX_RESPONSE = (1 << 30) + 1024
 """Longest answer that is taken unless a client says otherwise, in bytes."""
 
-MAX_WAIT = 0xFFFFFFFF / 1000
-"""Longest time in seconds for which a request can wait for a lock."""
-
 __all__ = ["HislipClient", "LockInfo", "LockRefused", "Progress", "RemoteLocal"]
 
 T = TypeVar("T")
-
-
-class LockRefused(Locked):
-    """Another session, or a client of another kind, holds the instrument; it is not said who."""
-
-    def __init__(self, what: str, where: str) -> None:
-        self.holder = Holder(what, "another client", "hislip", where, 0.0)
-        LabError.__init__(self, f"{what} is locked by another client")
-
-
-class LockInfo(NamedTuple):
-    """Whether somebody holds the instrument's exclusive lock, and how many hold any lock."""
-
-    exclusive: bool
-    holders: int
 
 
 class HislipClient:
@@ -82,6 +64,11 @@ class HislipClient:
 
     `keepalive` has the system look for a peer that has vanished. `max_message_size` is the longest
     HiSLIP message in bytes that the server may send; `max_response` bounds a whole answer.
+
+    With `overlap` messages do not wait for the answers to those before (IVI-6.1, overlap mode):
+    answers are read in the order of their messages, each of which must have as many as are read.
+    When one is given up, those that wait behind it fail with `Cancelled`, and the instrument is
+    cleared before the next message. `NotAllowed` where the instrument has no such mode.
 
     Methods return Deferreds that fail with a `LabError`, whose `visa_status` says what VISA would:
     `TimedOut` naming the message and the instrument, `NotConnected`, `UnknownName` for a
@@ -100,6 +87,7 @@ class HislipClient:
         *,
         timeout: float = 5.0,
         keepalive: bool = True,
+        overlap: bool = False,
         max_message_size: int = 1 << 20,
         max_response: int = MAX_RESPONSE,
         reactor: Any = None,
@@ -112,9 +100,10 @@ class HislipClient:
         self.max_message_size = max_message_size
         self.max_response = max_response
         self.keepalive = keepalive
+        self.overlap = overlap
         self._clock = reactor
-        self._turn = DeferredLock()
-        self._clears = DeferredLock()
+        self._turn = Turns()
+        self._clears = Turns()
         self._watch = Watch(reactor)
         self._link: Link | None = None
         self._opening: Deferred[None] | None = None
@@ -130,11 +119,11 @@ class HislipClient:
 
     def query(self, message: str, timeout: float | None = None) -> Deferred[str]:
         """Sends a message and gives its answer as text, without the line end."""
-        return self._ask(message, None, timeout).addCallback(decode_text)
+        return self._ask(message, decode_text, None, timeout)
 
     def query_bytes(self, message: str | bytes, timeout: float | None = None) -> Deferred[bytes]:
         """Sends a message and gives its whole answer, as it comes."""
-        return self._ask(message, None, timeout).addCallback(bytes)
+        return self._ask(message, bytes, None, timeout)
 
     def query_block(
         self, message: str, progress: Progress | None = None, timeout: float | None = None
@@ -143,7 +132,7 @@ class HislipClient:
 
         `progress` is called with the bytes that have come and their number in all.
         """
-        return self._ask(message, progress, timeout).addCallback(take_block)
+        return self._ask(message, take_block, progress, timeout)
 
     def write(self, message: str | bytes, timeout: float | None = None) -> Deferred[None]:
         """Sends a message that has no answer; fires when it has been handed to the system."""
@@ -175,10 +164,10 @@ class HislipClient:
     def read(self, timeout: float | None = None) -> Deferred[bytes]:
         """The answer to the message that was written last, as it comes."""
 
-        async def run(link: Link) -> bytes:
-            return bytes(await link.read())
+        async def run(link: Link) -> Deferred[bytearray]:
+            return link.read()
 
-        return self._request(f"an answer from {self.where}", run, timeout)
+        return self._answered(f"an answer from {self.where}", run, timeout).addCallback(bytes)
 
     def trigger(self, timeout: float | None = None) -> Deferred[None]:
         """Triggers the instrument, after the messages before it."""
@@ -189,35 +178,36 @@ class HislipClient:
         return self._request(f"a trigger of {self.where}", run, timeout)
 
     def _ask(
-        self, message: str | bytes, progress: Progress | None, timeout: float | None
-    ) -> Deferred[bytearray]:
+        self,
+        message: str | bytes,
+        decode: Callable[[bytearray], T],
+        progress: Progress | None,
+        timeout: float | None,
+    ) -> Deferred[T]:
         link = self._link
-        if link is not None and link.ready and not self._turn.locked and len(message) <= link.part:
-            return self._ask_now(link, message, progress, timeout)
+        if link is not None and not self._turn.taken and link.ready_for(len(message)):
+            try:  # nothing has to be waited for; a coroutine would take half as long again
+                answer = link.ask(encode_text(message), progress)
+            except LabError as error:
+                return fail(error)
+            self._turn.taken = True
+            self._watch.begin(answer, self.timeout if timeout is None else timeout)
+            return answer.addBoth(self._turn_over, message, decode)
 
-        async def run(link: Link) -> bytearray:
+        async def run(link: Link) -> Deferred[bytearray]:
             await link.send(encode_text(message))
-            return await link.read(progress)
+            return link.read(progress, True)
 
-        return self._request(_shown(message, self.where), run, timeout)
+        return self._answered(_shown(message, self.where), run, timeout).addCallback(decode)
 
-    def _ask_now(
-        self, link: Link, message: str | bytes, progress: Progress | None, timeout: float | None
-    ) -> Deferred[bytearray]:
-        """`_ask` when nothing has to be waited for; a coroutine would take half as long again."""
-        try:
-            link.send(encode_text(message))
-        except LabError as error:
-            return fail(error)
-        self._turn.acquire()
-        answer = link.read(progress)
-        self._watch.begin(answer, self.timeout if timeout is None else timeout)
-        return answer.addBoth(self._turn_over, message)
-
-    def _turn_over(self, result: bytearray | Failure, message: str | bytes) -> bytearray | Failure:
+    def _turn_over(
+        self, result: bytearray | Failure, message: str | bytes, decode: Callable[[bytearray], T]
+    ) -> T | Failure:
         late = self._watch.end()
         self._turn.release()
-        if late and isinstance(result, Failure) and result.check(CancelledError):
+        if not isinstance(result, Failure):
+            return decode(result)
+        if late and result.check(CancelledError):
             raise TimedOut(_shown(message, self.where), self._watch.seconds)
         return result
 
@@ -244,17 +234,14 @@ class HislipClient:
 
         A request in progress fails with `Cancelled`.
         """
+        return self._limited(f"clearing {self.where}", self._clear(), timeout)
 
-        async def clear() -> None:
-            await self._clears.run(self._clear)
-
-        return self._limited(f"clearing {self.where}", clear(), timeout)
-
-    def _clear(self) -> Deferred[None]:
-        async def clear() -> None:
-            await (await self._linked()).clear()
-
-        return Deferred.fromCoroutine(clear())
+    async def _clear(self) -> None:
+        await self._clears.acquire()
+        try:
+            await (await self._linked()).clear(self.overlap)
+        finally:
+            self._clears.release()
 
     def remote_local(self, request: RemoteLocal, timeout: float | None = None) -> Deferred[None]:
         """Remote or local control of the instrument (viGpibControlREN)."""
@@ -283,9 +270,9 @@ class HislipClient:
         """
 
         async def lock() -> bool:
-            milliseconds = _milliseconds(wait)
+            patience = milliseconds(wait)
             link = await self._linked()
-            answer = await link.lock(encode_text(key), milliseconds)
+            answer = await link.lock(encode_text(key), patience)
             if answer.control == Lock.FAILED:
                 raise LockRefused(self._shown_name, self.where)
             granted = answer.control == Lock.GRANTED
@@ -324,10 +311,6 @@ class HislipClient:
         return self._limited(f"the locks of {self._shown_name}", info(), timeout)
 
     # The session
-
-    def on_lost(self, callback: Callable[[], None] | None) -> None:
-        """Calls ``callback()`` when the connection has ended without this client's doing."""
-        self._connections.on_lost = callback
 
     def close(self) -> Deferred[None]:
         """Closes the session, which frees its locks; fires when it has gone."""
@@ -368,10 +351,11 @@ class HislipClient:
         try:
             response = await link.begin(await self._channel(True), self.name)
             self._check(response)
-            session = codec.decode_session(response.parameter)
-            await link.pair(await self._channel(False), session, self.max_message_size)
-            if response.control & codec.OVERLAP:
-                await link.clear()  # which asks for synchronized mode
+            await link.pair(await self._channel(False), response, self.max_message_size)
+            if link.overlap != self.overlap:
+                await link.clear(self.overlap)  # which asks for the other mode
+            if self.overlap and not link.overlap:
+                raise NotAllowed(f"{self._shown_name} has no overlap mode")
         except BaseException:
             link.fail(NotConnected(f"{self._shown_name} was not opened"))
             raise
@@ -430,10 +414,20 @@ class HislipClient:
     def _request(
         self,
         what: str,
-        run: Callable[[Link], Coroutine[Any, Any, T]],
+        run: Callable[[Link], Coroutine[Any, Any, None]],
+        timeout: float | None,
+    ) -> Deferred[None]:
+        """A request that has no answer."""
+        return self._limited(what, self._in_turn(run), timeout)
+
+    def _answered(
+        self,
+        what: str,
+        run: Callable[[Link], Coroutine[Any, Any, Deferred[T]]],
         timeout: float | None,
     ) -> Deferred[T]:
-        return self._limited(what, self._in_turn(run), timeout)
+        """A request that has one, for which `run` gives a Deferred."""
+        return self._limited(what, self._in_turn_answered(run), timeout)
 
     def _limited(
         self, what: str, work: Coroutine[Any, Any, T], timeout: float | None
@@ -445,23 +439,38 @@ class HislipClient:
     async def _in_turn(self, run: Callable[[Link], Coroutine[Any, Any, T]]) -> T:
         await self._turn.acquire()
         try:
-            link = await self._linked()
-            await link.calm()
-            if link.half_sent:
-                await self._clears.run(self._clear)
-            return await run(link)
+            return await run(await self._clear_link())
         finally:
             self._turn.release()
+
+    async def _in_turn_answered(
+        self, run: Callable[[Link], Coroutine[Any, Any, Deferred[T]]]
+    ) -> T:
+        await self._turn.acquire()
+        kept = True
+        try:
+            link = await self._clear_link()
+            answer = await run(link)
+            if link.overlap:
+                kept = False
+                self._turn.release()
+            return await answer
+        finally:
+            if kept:
+                self._turn.release()
+
+    async def _clear_link(self) -> Link:
+        """The session when a message may be sent."""
+        link = await self._linked()
+        await link.calm()
+        if link.unclear:
+            await link.quiet()  # who waits ahead of what was given up still gets an answer
+            await self._clear()
+        return link
 
 
 def _timed_out(what: str, _: object, limit: float) -> Failure:
     raise TimedOut(what, limit)
-
-
-def _milliseconds(seconds: float) -> int:
-    if not 0 <= seconds <= MAX_WAIT:
-        raise BadArguments(f"a wait is from 0 to {MAX_WAIT:.0f} s, not {seconds}")
-    return round(seconds * 1000)
 
 
 def _shown(message: str | bytes, where: str) -> str:

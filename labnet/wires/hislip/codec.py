@@ -170,6 +170,11 @@ def encode(
     return b"".join((header, *payload)) if length else header
 
 
+def encode_header(type: int, control: int, parameter: int, length: int) -> bytes:
+    """The header of a message whose payload of `length` bytes is sent by itself."""
+    return HEADER.pack(PROLOGUE, type, control, parameter, length)
+
+
 class MessageSplitter:
     """Cuts a stream into messages. `limit` is the longest payload, in bytes.
 

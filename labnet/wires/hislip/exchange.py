@@ -44,6 +44,9 @@ UNSENT = 16 * 1024 * 1024
 PIECE = 256 * 1024
 """Longest message that is sent, in bytes, whatever more the client would take."""
 
+LONG_PART = 64 * 1024
+"""From this length on, in bytes, a part of a program message is not copied until it is whole."""
+
 COMPLETE_PATIENCE = 1.0
 """Seconds for which a DeviceClearComplete waits for the AsyncDeviceClear that belongs to it."""
 
@@ -74,7 +77,8 @@ class Exchange:
         self._reset()
 
     def _reset(self) -> None:
-        self._input = bytearray()
+        self._input: list[bytes | bytearray] = []  # the parts of a program message
+        self._size = 0
         self._overflow = False
         self._last = NO_ID  # id of the last message taken
         self._done = NO_ID  # id of the last one carried out
@@ -87,6 +91,8 @@ class Exchange:
     @property
     def backlogged(self) -> bool:
         """Whether so much waits that no more should be read."""
+        if not self._queue:
+            return False
         return len(self._queue) >= MAX_QUEUED or self._queued > self._options.max_message_size
 
     @property
@@ -176,7 +182,7 @@ class Exchange:
         if program is None:
             self._finished(b"", number)
         else:
-            self._run(self._channel.execute(program, None, b"\n"), number)
+            self._run(self._channel.answer(program, None, b"\n"), number)
 
     def _locked_out(self, message: Message) -> bool:
         """Whether another's lock stands in the way; the message waits until it has gone."""
@@ -212,26 +218,35 @@ class Exchange:
     def _joined(self, payload: bytes | bytearray, end: bool) -> bytes | bytearray | None:
         """The program message that these bytes end, if they end one that is not too long."""
         limit = self._options.max_message
-        if not self._overflow and len(self._input) + len(payload) > limit:
-            self._overflow = True
-            self._input = bytearray()
-            self._channel.error(-363, f"message longer than {limit} bytes")
-        if end and not self._input and not self._overflow:
+        if end and not self._size and len(payload) <= limit:
             return payload
+        self._size += len(payload)
+        if self._size > limit and not self._overflow:
+            self._overflow = True
+            self._input.clear()
+            self._channel.error(-363, f"message longer than {limit} bytes")
         if not self._overflow:
-            self._input += payload
+            self._keep(payload)
         if not end:
             return None
-        program, self._input = self._input, bytearray()
+        parts, self._input, self._size = self._input, [], 0
         overflow, self._overflow = self._overflow, False
-        return None if overflow else program
+        return None if overflow else b"".join(parts)
 
-    def _run(self, work: Deferred[Any], number: int) -> None:
-        if work.called and not work.paused:
-            response: object = work.result
-            if response is None or isinstance(response, bytes):
-                self._finished(response or b"", number)
-                return
+    def _keep(self, payload: bytes | bytearray) -> None:
+        """Long parts stay as they are; short ones, of which there may be millions, are joined."""
+        parts = self._input
+        if len(payload) >= LONG_PART:
+            parts.append(payload)
+        elif parts and len(parts[-1]) < LONG_PART:
+            parts[-1] += payload
+        elif payload:
+            parts.append(bytearray(payload))
+
+    def _run(self, work: bytes | Deferred[Any], number: int) -> None:
+        if isinstance(work, bytes):
+            self._finished(work, number)
+            return
         self._running = work
         work.addBoth(self._ended, number, self._generation)
 
@@ -262,7 +277,8 @@ class Exchange:
                 return
             if size <= self._part:
                 self._rmt_expected = True
-                self._connection.send(codec.encode(DATA_END, 0, number, response))
+                header = codec.encode_header(DATA_END, 0, number, size)
+                self._connection.send(header + response)
                 self._set_available(True)
                 return
         self._output.send(self._messages(response, number), size, self._sent)

@@ -1,44 +1,46 @@
 """The client's side of one HiSLIP session: what is under way on its two connections.
 
-The rules of IVI-6.1 for clients in synchronized mode: which answer belongs to which message
-(section 3.1), interrupted answers (3.1.2), device clear (6.12).
+The rules of IVI-6.1 for clients: the numbers of messages (section 3.1), interrupted answers
+(3.1.2), device clear (6.12). What comes is sorted by `labnet.wires.hislip.answers`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from labnet.errors import Cancelled, DeviceFault, LabError, NotConnected, TooLarge
 from labnet.transports.kept import no_answer
+from labnet.transports.outflow import Outflow, Unit
 from labnet.wires.hislip import codec
-from labnet.wires.hislip.channels import Answer, Channel, Progress, Request, Sending
+from labnet.wires.hislip.answers import Answers, Progress
+from labnet.wires.hislip.channels import Channel, Request
 from labnet.wires.hislip.codec import (
     DATA,
     DATA_END,
     FIRST_ID,
     NO_ID,
+    OVERLAP,
     RMT_DELIVERED,
     TRIGGER,
-    UNKNOWN_ID,
     Message,
     Piece,
     Type,
     next_id,
 )
 
-MAX_UNREAD = 1 << 20
-"""Bytes of an answer that are taken while nobody reads; then the connection is held back."""
-
 MAX_UNANSWERED = 64
 """Requests on the asynchronous channel whose answers are still awaited, also by nobody."""
 
 PART = 1 << 20
 """Longest message that is sent, in bytes, whatever more the server would take."""
+
+SHORT = 1 << 16
+"""Messages up to this length, in bytes, are sent in one piece."""
 
 T = TypeVar("T")
 
@@ -61,32 +63,38 @@ class Link:
         self.spent = False
         self.locks = 0
         self.clearing = False
-        #: A message was given up in the middle; a device clear is due.
-        self.half_sent = False
         self.synchronous: Channel
         self._asynchronous: Channel
-        self._limit = limit
         self._serviced = serviced
         self._lost = lost
-        #: Bytes of payload that go into one message.
+        #: Bytes of payload that go into one message, and those that are sent without ado.
         self.part = codec.payload_size(PART)
+        self.short = SHORT
         self._requests: deque[Request] = deque()
         self._opening: Deferred[Message] | None = None
-        self._acknowledged: Deferred[None] | None = None
+        self._acknowledged: Deferred[Message] | None = None
         self._calm: list[Deferred[None]] = []
-        self._held_back = False
-        self._sending: Sending | None = None
-        self._answer = Answer()
+        self._outflow: Outflow | None = None
+        self._answers = Answers(where, limit, self._hold_back)
         self._forget()
 
     def _forget(self) -> None:
         """As at the beginning, and after a device clear."""
         self._next = FIRST_ID
         self._last = NO_ID
-        self._delivered = False
         self._told_interrupted = 0  # AsyncInterrupted without Interrupted; below 0 the other way
-        self.half_sent = False
-        self._answer = Answer()
+        self._half_sent = False  # a message was given up in the middle
+        self._answers.forget()
+
+    @property
+    def overlap(self) -> bool:
+        """Whether messages need not wait for the answers to those before (overlap mode)."""
+        return self._answers.overlap
+
+    @property
+    def unclear(self) -> bool:
+        """A message or an answer was given up in the middle; a device clear is due."""
+        return self._half_sent or self._answers.out_of_step
 
     # Opening (IVI-6.1 section 6.1)
 
@@ -99,23 +107,34 @@ class Link:
         channel.send(codec.encode_initialize(name))
         return opening
 
-    async def pair(self, channel: Channel, session: int, size: int) -> None:
-        """The second connection; `size` is the longest message in bytes that the client takes."""
+    async def pair(self, channel: Channel, opened: Message, size: int) -> None:
+        """The second connection of the session that the InitializeResponse `opened` stands for.
+
+        `size` is the longest message in bytes that the client takes.
+        """
         self._asynchronous = channel
+        self._answers.overlap = bool(opened.control & OVERLAP)
         channel.received, channel.failed = self._asynchronous_message, self.fail
-        await self.request(Type.ASYNC_INITIALIZE, 0, session)
+        await self.request(Type.ASYNC_INITIALIZE, 0, codec.decode_session(opened.parameter))
         payload = codec.encode_size(Type.ASYNC_MAXIMUM_MESSAGE_SIZE, size)[codec.HEADER_SIZE :]
         answer = await self.request(Type.ASYNC_MAXIMUM_MESSAGE_SIZE, payload=payload)
         theirs = codec.decode_size(answer.payload)
         if theirs:
             self.part = codec.payload_size(min(theirs, PART))
+            self.short = min(self.part, SHORT)
 
     # Program messages
 
-    @property
-    def ready(self) -> bool:
-        """Whether a message may be sent now."""
-        return not (self.spent or self.clearing or self.half_sent or self._told_interrupted < 0)
+    def ready_for(self, size: int) -> bool:
+        """Whether a message of so many bytes may be sent at once, and its answer read alone."""
+        return not (
+            self.spent
+            or self.clearing
+            or self._half_sent
+            or self._told_interrupted < 0
+            or size > self.short
+            or self._answers.overlap
+        )
 
     def calm(self) -> Deferred[None]:
         """Fires when a message may be sent: no device clear, nothing half interrupted."""
@@ -138,94 +157,85 @@ class Link:
         device clear. Raises `NotConnected` if the session has ended.
         """
         self._restart()
-        if progress is None and sum(map(len, pieces)) <= self.part:
-            self._send_part(pieces, True)
+        if progress is None and sum(map(len, pieces)) <= self.short:
+            self._send(DATA_END, *pieces)
             return succeed(None)
-        self._sending = sending = Sending(pieces, self.part, self._send_part, progress)
         transport: Any = self.synchronous.transport
-        transport.registerProducer(sending, False)
-        return sending.done.addBoth(self._sent, sending)
+        self._outflow = outflow = Outflow(transport, self._parts(pieces, progress))
+        self._half_sent = True
+        return outflow.begin().addBoth(self._sent)
 
-    def _sent(self, result: T, sending: Sending) -> T:
+    def _sent(self, result: T) -> T:
         """All parts have been sent, or the rest is not."""
-        self._sending = None
-        self.half_sent = self.half_sent or not sending.complete
-        transport: Any = self.synchronous.transport
-        if transport is not None:
-            transport.unregisterProducer()
+        self._outflow = None
         return result
 
-    def _send_part(self, pieces: Sequence[bytes | memoryview], last: bool) -> None:
-        self._send(DATA_END if last else DATA, *pieces)
+    def _parts(self, pieces: Sequence[bytes], progress: Progress | None) -> Iterator[Unit]:
+        """The messages for a program message, each made when the one before has been sent."""
+        rest = deque(memoryview(piece) for piece in pieces)
+        total, done = sum(map(len, pieces)), 0
+        while rest:
+            part = _take(rest, self.part)
+            size = sum(map(len, part))
+            kind = DATA if rest else DATA_END
+            self._half_sent = bool(rest)
+            yield self._header(kind, size), *part
+            done += size
+            if progress is not None:
+                progress(done, total)
 
     def trigger(self) -> None:
         """Sends a Trigger message."""
         self._restart()
         self._send(TRIGGER)
 
-    def _send(self, kind: int, *payload: bytes | memoryview) -> None:
-        number = self._last = self._next
+    def _send(self, kind: int, *payload: bytes) -> None:
+        size = sum(map(len, payload)) if payload else 0
+        self.synchronous.send(b"".join((self._header(kind, size), *payload)))
+
+    def _header(self, kind: int, size: int) -> bytes:
+        """Of the next message."""
+        number = self._last = self._answers.wanted = self._next
         self._next = next_id(number)
-        self.synchronous.send(codec.encode(kind, self._take_delivered(), number, *payload))
+        return codec.encode_header(kind, self._take_delivered(), number, size)
 
     def _take_delivered(self) -> int:
         """The RMT-delivered bit, which is told once."""
-        delivered, self._delivered = self._delivered, False
-        return RMT_DELIVERED if delivered else 0
+        answers = self._answers
+        if answers.delivered:
+            answers.delivered = False
+            return RMT_DELIVERED
+        return 0
 
-    def read(self, progress: Progress | None = None) -> Deferred[bytearray]:
-        """The answer to the last message. Cancelled, it may be read later."""
-        answer = self._answer
-        assert answer.waiting is None, "one reader at a time"
-        waiting: Deferred[bytearray] = Deferred(self._not_read)
-        answer.waiting, answer.progress = waiting, progress
+    def read(
+        self, progress: Progress | None = None, skips: bool = False
+    ) -> Deferred[bytearray]:
+        """The next answer. Cancelled, it may be read later, unless it `skips`."""
         if self.spent:
-            self._fail_reader(no_answer(self.where))
-            return waiting
-        if self._held_back:
-            self._hold_back()
-        self._grown(answer)
-        return waiting
+            return fail(no_answer(self.where))
+        return self._answers.read(progress, skips)
 
-    def _not_read(self, _: object) -> None:
-        self._answer.waiting = self._answer.progress = None
+    def ask(self, message: bytes, progress: Progress | None) -> Deferred[bytearray]:
+        """Sends a message of at most `short` bytes; gives its answer. Raises `NotConnected`."""
+        self._restart()
+        self.synchronous.send(self._header(DATA_END, len(message)) + message)
+        return self._answers.read(progress, True)
+
+    def quiet(self) -> Deferred[None]:
+        """Fires when nobody waits for an answer."""
+        return self._answers.quiet()
 
     def _restart(self) -> None:
-        """A message is about to be sent: nothing that comes from now on answers those before."""
+        """A message is about to be sent: in synchronized mode, nothing that has come answers it."""
         if self.spent:
             raise no_answer(self.where)
-        self._answer = Answer()
-        if self._held_back:
-            self._hold_back()
+        if not self._answers.overlap:
+            self._answers.drop()
 
-    def _grown(self, answer: Answer) -> None:
-        if answer.waiting is None:
-            self._hold_back()
-            return
-        try:
-            answer.grown()
-        except LabError as error:
-            self._fail_reader(error)
-            return
-        if answer.ended:
-            waiting, answer.waiting = answer.waiting, None
-            self._answer = Answer()
-            self._delivered = True
-            waiting.callback(answer.data)
-
-    def _fail_reader(self, error: LabError) -> None:
-        waiting, self._answer.waiting = self._answer.waiting, None
-        if waiting is not None:
-            waiting.errback(error)
-
-    def _hold_back(self) -> None:
-        """Does not read on from an instrument that sends what nobody reads."""
-        answer = self._answer
-        full = answer.waiting is None and len(answer.data) > MAX_UNREAD
+    def _hold_back(self, full: bool) -> None:
         transport: Any = self.synchronous.transport
-        if full == self._held_back or transport is None:
+        if transport is None:
             return
-        self._held_back = full
         if full:
             transport.pauseProducing()
         else:
@@ -234,11 +244,10 @@ class Link:
     # What comes on the synchronous channel
 
     def _synchronous_message(self, message: Message | Piece) -> None:
-        if isinstance(message, Piece):
-            self._data(message.type, message.parameter, message.data, message.last)
-            return
         kind = message.type
-        if kind in (DATA, DATA_END):
+        if isinstance(message, Piece):
+            self._data(kind, message.parameter, message.data, message.last)
+        elif kind in (DATA_END, DATA):
             self._data(kind, message.parameter, message.payload, True)
         elif self._opening is not None:
             opening, self._opening = self._opening, None
@@ -248,38 +257,30 @@ class Link:
         elif kind == Type.DEVICE_CLEAR_ACKNOWLEDGE:
             acknowledged, self._acknowledged = self._acknowledged, None
             if acknowledged is not None:
-                acknowledged.callback(None)
+                acknowledged.callback(message)
         elif kind == Type.ERROR:
-            self._fail_reader(self._told(message))
+            self._answers.fail(self._told(message))
         elif kind == Type.FATAL_ERROR:
             self._fatal(message)
 
     def _data(
         self, kind: int, number: int, data: bytes | bytearray | memoryview, last: bool
     ) -> None:
-        """Some of an answer, if it is the one to the last message (IVI-6.1 section 3.1.2)."""
-        answer = self._answer
-        if self.clearing or answer.ended:
+        if self.clearing:
             return
-        unknown = number == UNKNOWN_ID and kind == DATA and self._told_interrupted <= 0
-        if number != self._last and not unknown:
-            answer.data.clear()
-            return
-        if len(answer.data) + len(data) > self._limit:
-            self.fail(TooLarge(f"an answer of more than {self._limit} bytes from {self.where}"))
-            return
-        answer.data += data
-        answer.ended = last and kind == DATA_END
-        self._grown(answer)
+        try:
+            self._answers.take(kind, number, data, last)
+        except TooLarge as error:
+            self.fail(error)
 
     def _interrupted(self, step: int) -> None:
         """One of the two messages about an interruption has come: what comes is not the answer.
 
         `step` is 1 for AsyncInterrupted and -1 for Interrupted.
         """
-        if not self._answer.ended:
-            self._answer.data.clear()
+        self._answers.begin_again()
         self._told_interrupted += step
+        self._answers.interrupted = self._told_interrupted > 0
         self._calmed()
 
     # The asynchronous channel
@@ -306,8 +307,9 @@ class Link:
         return waiting
 
     def status(self) -> Deferred[Message]:
-        """AsyncStatusQuery."""
-        return self.request(Type.ASYNC_STATUS_QUERY, self._take_delivered(), self._last)
+        """AsyncStatusQuery: MAV is for the last message, in overlap mode for the last answer."""
+        number = self._answers.given if self.overlap else self._last
+        return self.request(Type.ASYNC_STATUS_QUERY, self._take_delivered(), number)
 
     def lock(self, key: bytes, milliseconds: int) -> Deferred[Message]:
         """AsyncLock: exclusive for an empty key. What is granted too late is released again."""
@@ -358,23 +360,24 @@ class Link:
 
     # Device clear (IVI-6.1 section 6.12)
 
-    async def clear(self) -> None:
-        """Device clear: four messages, after which all begins anew.
+    async def clear(self, overlap: bool = False) -> None:
+        """Device clear: four messages, after which all begins anew, in `overlap` mode if so agreed.
 
         Who waits for an answer fails with `Cancelled`. A clear that is cancelled ends the session.
         """
         self.clearing = True
         cleared = Cancelled(f"{self.where} was cleared")
-        if self._sending is not None:
-            self._sending.fail(cleared)
-        self._fail_reader(cleared)
+        if self._outflow is not None:
+            self._outflow.fail(cleared)
+        self._answers.fail(cleared)
         self._restart()
         try:
             await self.request(Type.ASYNC_DEVICE_CLEAR)
-            acknowledged: Deferred[None] = Deferred()
+            acknowledged: Deferred[Message] = Deferred()
             self._acknowledged = acknowledged
-            self.synchronous.send(codec.encode(Type.DEVICE_CLEAR_COMPLETE))
-            await acknowledged
+            features = OVERLAP if overlap else 0
+            self.synchronous.send(codec.encode(Type.DEVICE_CLEAR_COMPLETE, features))
+            self._answers.overlap = bool((await acknowledged).control & OVERLAP)
         except CancelledError:
             self.fail(NotConnected(f"{self.where} did not answer a device clear"))
             raise
@@ -405,9 +408,9 @@ class Link:
         self._opening = self._acknowledged = None
         self._calm.clear()
         self._requests.clear()
-        if self._sending is not None:
-            self._sending.fail(error)
-        self._fail_reader(error)
+        if self._outflow is not None:
+            self._outflow.fail(error)
+        self._answers.fail(error)
         for deferred in waiting:
             if deferred is not None and not deferred.called:
                 deferred.errback(Failure(error))
@@ -422,3 +425,16 @@ class Link:
         """The connections that were made."""
         made = (getattr(self, name, None) for name in ("synchronous", "_asynchronous"))
         return [channel for channel in made if channel is not None]
+
+
+def _take(rest: deque[memoryview], size: int) -> list[memoryview]:
+    """Takes so many bytes, or what there is, out of `rest`."""
+    part = []
+    while size and rest:
+        piece = rest.popleft()
+        if len(piece) > size:
+            rest.appendleft(piece[size:])
+            piece = piece[:size]
+        part.append(piece)
+        size -= len(piece)
+    return part

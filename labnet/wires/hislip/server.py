@@ -23,10 +23,11 @@ from labnet.lab import Host, ServeOptions
 from labnet.logs import WireLog
 from labnet.registry import DeviceNode
 from labnet.transports.ordered import first_time
-from labnet.transports.prompt import MESSAGES_A_TURN, write_now
+from labnet.transports.prompt import MESSAGES_A_TURN, USUAL_READ, read_as_much, write_now
 from labnet.transports.tcp import TcpListener, listen_tcp
 from labnet.wires.hislip import codec
 from labnet.wires.hislip.codec import Fatal, Message, MessageSplitter, Oversized, Piece, Type
+from labnet.wires.hislip.exchange import Exchange
 from labnet.wires.hislip.session import HislipSession
 
 DEFAULT_NAME = "hislip0"
@@ -87,8 +88,9 @@ class HislipProtocol(Protocol):
         self.full = False
         self._splitter = MessageSplitter(codec.SUB_ADDRESS_LIMIT)
         self._receive: Callable[[Message], None] = self._first
-        self._synchronous = False
+        self._exchange: Exchange | None = None  # on the synchronous channel
         self._reading = True
+        self._large = False  # the last read was
         self._handling = False
         self._closed = False
         self._due: IDelayedCall | None = None
@@ -108,6 +110,9 @@ class HislipProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if not self._closed:
+            size = len(data)
+            if size >= USUAL_READ or self._large:
+                self._large = read_as_much(self.transport, size)
             self._splitter.feed(data)
             self.go_on()
 
@@ -134,11 +139,12 @@ class HislipProtocol(Protocol):
 
     def _handle(self) -> bool:
         """Handles the messages of one turn; whether there may be more that need not wait."""
+        splitter = self._splitter
         for _ in range(MESSAGES_A_TURN):
             if self._stuck:
                 return False
             try:
-                message = self._splitter.take()
+                message = splitter.take()
             except codec.PoorlyFormed as error:
                 self._fatal(Fatal.POORLY_FORMED, str(error))
                 return False
@@ -150,6 +156,8 @@ class HislipProtocol(Protocol):
                 self._receive(message)
             elif isinstance(message, Oversized):
                 self._too_large(message)
+            if not splitter.pending:
+                return False
         return True
 
     @property
@@ -157,10 +165,10 @@ class HislipProtocol(Protocol):
         """Whether nothing more can be handled now."""
         if self._closed:
             return True
-        session = self.session
-        if not self._synchronous or session is None:
+        exchange = self._exchange
+        if exchange is None:
             return self.full
-        return session.exchange.backlogged or (self.full and not session.exchange.interruptible)
+        return exchange.backlogged or (self.full and not exchange.interruptible)
 
     def _log_message(self, message: Message | Piece | Oversized) -> None:
         text = codec.type_name(message.type).encode()
@@ -196,7 +204,7 @@ class HislipProtocol(Protocol):
         except LabError as error:
             self._fatal(Fatal.INVALID_INITIALIZATION, str(error))
             return
-        self._synchronous = True
+        self._exchange = self.session.exchange
         self._splitter.limit = factory.options.max_message_size
         self._receive = self._unpaired
         version = codec.negotiate(codec.decode_version(message.parameter))
@@ -254,8 +262,8 @@ class HislipProtocol(Protocol):
         self.full = False
         if self._closed:
             return
-        if self._synchronous and self.session is not None:
-            self.session.exchange.writable()
+        if self._exchange is not None:
+            self._exchange.writable()
         self.go_on()
 
     def stopProducing(self) -> None:
@@ -426,6 +434,7 @@ async def listen(
         reactor=reactor,
         allow=common.allow,
         max_connections=common.max_connections,
+        drain=common.drain,
     )
     where: Any = listener.port.getHost()
     port, host_name = getattr(where, "port", 4880), getattr(where, "host", "127.0.0.1")
