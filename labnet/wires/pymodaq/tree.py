@@ -1,7 +1,8 @@
 """A device's parameters as the settings of a module, and back.
 
 What can be written is a setting, and so is text that can only be read, such as a serial number.
-Measurements are none: they change all the time, and PyMoDAQ takes a fifth of a second for each.
+Measurements are none: they change all the time, and PyMoDAQ takes a fifth of a second for each. Nor
+is what belongs to no configuration (group ``NoConfig``), such as the target of a move.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def type_of(node: ParameterNode) -> str | None:
     """The type of the setting that a parameter is; None if it is no setting."""
     spec = node.spec
     kind = next((name for base, name in _TYPES if isinstance(spec.kind, base)), None)
-    if not spec.readable or (not spec.writable and kind != "str"):
+    if not spec.readable or "NoConfig" in spec.groups or (not spec.writable and kind != "str"):
         return None
     return kind
 
