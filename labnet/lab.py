@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -54,6 +54,24 @@ class MonotonicClock:
         return time.monotonic()
 
 
+class AllDevices(Mapping[str, str]):
+    """All devices that the lab has just now, by their own names: what ``devices = *`` means."""
+
+    def __init__(self, host: Callable[[], Host]) -> None:
+        self._host = host
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._host().devices():
+            raise KeyError(name)
+        return name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._host().devices())
+
+    def __len__(self) -> int:
+        return len(self._host().devices())
+
+
 @dataclass(frozen=True)
 class ServeOptions:
     """What all wires share of a ``[serve NAME]`` section; times in seconds.
@@ -74,7 +92,9 @@ class ServeOptions:
 
     @property
     def reach(self) -> tuple[str, ...]:
-        """The paths of all that is served."""
+        """The paths of all that is served; none means all that there is."""
+        if isinstance(self.devices, AllDevices):
+            return ()
         return tuple(self.devices.values()) if self.device is None else (self.device,)
 
 
@@ -113,7 +133,9 @@ class Host(Protocol):
     def watch(
         self, arrived: Callable[[DeviceNode], None], departed: Callable[[DeviceNode], None]
     ) -> Callable[[], None]: ...
-    def attach(self, name: str, device: Device) -> DeviceNode: ...
+    def attach(
+        self, name: str, device: Device, retry: Retry | None = None
+    ) -> DeviceNode: ...
     def detach(self, name: str) -> Deferred[None]: ...
     def shut_down(self, why: str) -> None: ...
 
@@ -158,6 +180,14 @@ class Lab:
         self._members: dict[Any, set[Session]] = {}
         self._refusals: set[tuple[object, ...]] = set()
         self._thread = get_ident()
+
+    def set_policy(
+        self, *, reads_open: bool, stop_open: bool, grace: float, may_break: bool
+    ) -> None:
+        """Changes the rules of a lab that runs; locks and those who wait go on."""
+        self.grace = grace
+        self.may_break = may_break
+        self.locks.set_open(reads_open=reads_open, stop_open=stop_open)
 
     # Devices
 

@@ -56,6 +56,11 @@ class LockService(Ledger):
     ) -> None:
         super().__init__(clock)
         self._grace_limit = grace_limit
+        self.open_verbs: frozenset[str] = frozenset()
+        self.set_open(reads_open=reads_open, stop_open=stop_open)
+
+    def set_open(self, *, reads_open: bool, stop_open: bool) -> None:
+        """What passes every lock from now on."""
         self.open_verbs = frozenset(
             verb for verb, passes in (("get", reads_open), ("stop", stop_open)) if passes
         )

@@ -18,6 +18,7 @@ from twisted.internet.defer import (
     CancelledError,
     Deferred,
     DeferredList,
+    DeferredLock,
     TimeoutError,
     gatherResults,
     succeed,
@@ -26,7 +27,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
 from labnet import lab as kernel
-from labnet.config import Config, DialConfig, ServeConfig
+from labnet.config import Config, DeviceConfig, DialConfig, ServeConfig
 from labnet.device import Device
 from labnet.endpoints import complete_address
 from labnet.errors import LabError, NotConnected, UnknownName
@@ -267,7 +268,7 @@ class Lab:
         `devices` all devices of the lab are served. Raises `UnknownName` for an unknown wire.
         """
         row = find_wire(wire)
-        if device is None and devices is None:
+        if device is None and devices is None and not row.brings:
             devices = {name: name for name in self.host.devices()}
         common = ServeOptions(
             device=device,
@@ -340,14 +341,18 @@ class LabService(MultiService):
         self._end = end or (lambda status: None)
         self._make_lab = make_lab
         self._problems: list[str] = []
+        self._reloading = DeferredLock()
         #: How the lab is found on the network, while it runs and its section says so.
         self.discovery: Discovery | None = None
+        #: The devices of the configuration, by their names.
+        self.made: dict[str, Device] = {}
         for serve in config.serves:
-            self._listener(serve).setServiceParent(self)
+            self.listener(serve).setServiceParent(self)
         for dial in config.dials:
-            self._dialler(dial).setServiceParent(self)
+            self.dialler(dial).setServiceParent(self)
 
-    def _dialler(self, dial: DialConfig) -> DiallerService:
+    def dialler(self, dial: DialConfig) -> DiallerService:
+        """The service of a ``[dial NAME]``."""
         drain = self.config.lab.drain
         service = DiallerService(
             self._host,
@@ -362,12 +367,16 @@ class LabService(MultiService):
         service.setName(dial.section.title)  # a [serve] may have the same name
         return service
 
-    def _listener(self, serve: ServeConfig) -> ListenerService:
+    def listener(self, serve: ServeConfig) -> ListenerService:
+        """The service of a ``[serve NAME]``."""
+        common = replace(common_options(serve), drain=self.config.lab.drain)
+        if serve.keys.devices == "*":
+            common = replace(common, devices=kernel.AllDevices(self._host))
         return ListenerService(
             self._host,
             serve.wire,
             serve.listen,
-            replace(common_options(serve), drain=self.config.lab.drain),
+            common,
             serve.options,
             section=serve.section,
             drain=self.config.lab.drain,
@@ -404,19 +413,26 @@ class LabService(MultiService):
             raise LabError(self._problems[0])
 
     def _add_devices(self, lab: kernel.Lab) -> None:
-        made: dict[str, Device] = {}
+        self.made.clear()
         for device in self.config.devices:
-            if not made.keys() >= set(device.parts.values()):
+            if not self.made.keys() >= set(device.parts.values()):
                 continue  # why its part could not be made has been said
             try:
-                made[device.name] = device.make(made, lab.clock, self._dial)
-                retry = Retry(device.keys.retry, device.keys.longest_retry)
-                node = lab.attach(device.name, made[device.name], retry)
-                node.device_queue.limit = device.keys.timeout
+                self.made[device.name] = device.make(self.made, lab.clock, self.dial)
+                self.attach(device)
             except LabError as error:
                 self._problems.append(str(error))
+        for serve in self.config.serves:
+            for name, brought in serve.brought().items():
+                lab.attach(name, brought, Retry(first=0.0))  # nobody here can make them come
 
-    def _dial(self, wire: str, *args: Any, **options: Any) -> Any:
+    def attach(self, device: DeviceConfig) -> None:
+        """Brings a device that was made into the lab."""
+        retry = Retry(device.keys.retry, device.keys.longest_retry)
+        node = self._host().attach(device.name, self.made[device.name], retry)
+        node.device_queue.limit = device.keys.timeout
+
+    def dial(self, wire: str, *args: Any, **options: Any) -> Any:
         """A client of a wire, for a device that is a server somewhere else."""
         return find_wire(wire).load_client()(*args, reactor=self._host().reactor, **options)
 
@@ -426,7 +442,7 @@ class LabService(MultiService):
         if not self.running:
             return
         if not self._problems:
-            await self._announce(listeners)
+            await self.announce()
         if self._problems:
             for problem in self._problems:
                 self.log.error("{problem}", problem=problem)
@@ -435,9 +451,24 @@ class LabService(MultiService):
         else:
             self.log.info("{table}", table=start_table(self.config.lab.name, listeners))
 
-    async def _announce(self, services: Sequence[ListenerService]) -> None:
+    async def reload(self, config: Config) -> list[str]:
+        """Changes what is different in `config`, and nothing else; what could not be done.
+
+        Raises `LabError`, and changes nothing, if a device of it cannot be made.
+        """
+        from labnet.reload import apply
+
+        await self.starting
+        self._problems.clear()
+        await self._reloading.run(apply, self, config)
+        return list(self._problems)
+
+    async def announce(self) -> None:
         """Lets the lab be found on the network, if its section says so."""
-        keys = self.config.discovery
+        discovery, self.discovery = self.discovery, None
+        if discovery is not None:
+            await discovery.stop()
+        services, keys = self.listeners(), self.config.discovery
         if keys is None:
             return
         from labnet.discovery.service import Discovery, listening

@@ -1,0 +1,8 @@
+"""``python -m labnet``: the command ``labnet``."""
+
+import sys
+
+from labnet.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
