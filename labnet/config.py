@@ -52,6 +52,10 @@ class LabKeys:
     drain: float = key(
         5.0, "how long a stop waits for calls in progress and for clients to go", "s", (0, 3600)
     )
+    control: str = key(
+        "", "path of the control socket, for the command labnet; no: none; by default one that is"
+        " called as the lab, in a directory of this user's"
+    )
 
 
 @dataclass(frozen=True)

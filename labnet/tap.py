@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService
@@ -15,17 +16,21 @@ from labnet.errors import LabError
 
 if TYPE_CHECKING:
     from labnet.config import Config
+    from labnet.service import LabService
 
 
 class Options(usage.Options):
     """The options of ``twistd labnet``."""
 
-    synopsis = "[--config FILE] [--check]"
+    synopsis = "[--config FILE] [--check [--against FILE]]"
     longdesc = (
         "Serves the instruments of a lab over many wire formats. Without --config it runs the demo "
         "lab: simulated instruments on 127.0.0.1."
     )
-    optParameters = [["config", "c", None, "The lab's configuration; without it, the demo lab."]]
+    optParameters = [
+        ["config", "c", None, "The lab's configuration; without it, the demo lab."],
+        ["against", None, None, "With --check: say what it would change in a lab of that file."],
+    ]
     optFlags = [["check", None, "Say what the configuration would serve, and exit."]]
 
     lab_config: Config
@@ -48,11 +53,18 @@ class Options(usage.Options):
 
         try:
             self.lab_config = load_config(self["config"])
+            running = load_config(self["against"]) if self["against"] else None
         except LabError as error:
             sys.exit(str(error))  # a UsageError would bury the line under the usage
         if self["check"]:
-            print(summary(self.lab_config))
+            print(summary(self.lab_config) if running is None else self._changes(running))
             sys.exit(0)
+
+    def _changes(self, running: Config) -> str:
+        from labnet.reload import compare
+
+        lines = compare(running, self.lab_config).lines()
+        return "\n".join(lines or ["nothing changes"])
 
 
 def summary(config: Config) -> str:
@@ -77,10 +89,19 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_time(reactor)
     foreground = options.parent is None or options.parent.get("nodaemon", True)
-    service: IService = LabService(
-        options.lab_config, end_process, raise_at_once=not foreground
-    )
+    lab = LabService(options.lab_config, end_process, raise_at_once=not foreground)
+    control(lab, options["config"], reactor).setServiceParent(lab)
+    service: IService = lab
     return service
+
+
+def control(lab: LabService, file: str | None, reactor: Any) -> Any:
+    """What lets other programs of this user reload the lab; `file` is its configuration."""
+    from labnet.control import ControlService, socket_of
+
+    keys = lab.config.lab
+    path = Path(keys.control) if keys.control else socket_of(keys.name)
+    return ControlService(lab, file, None if keys.control == "no" else path, reactor)
 
 
 def use_monotonic_time(reactor: Any) -> None:

@@ -14,11 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = {"labnet.errors", "labnet.literals", "labnet.values", "labnet.specs", "labnet.logs"}
 UPSTAIRS = {
     "labnet",
+    "labnet.__main__",
     "labnet.config",
     "labnet.constructors",
     "labnet.endpoints",
     "labnet.inifile",
     "labnet.options",
+    "labnet.reload",
     "labnet.resources",
     "labnet.service",
     "labnet.tap",
