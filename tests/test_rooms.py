@@ -15,8 +15,10 @@ SHARED = {"labnet.errors", "labnet.literals", "labnet.values", "labnet.specs", "
 UPSTAIRS = {
     "labnet",
     "labnet.__main__",
+    "labnet.command",
     "labnet.config",
     "labnet.constructors",
+    "labnet.control",
     "labnet.endpoints",
     "labnet.inifile",
     "labnet.options",
