@@ -209,6 +209,13 @@ class ServeConfig:
     options: Any
     section: Section
 
+    def brought(self) -> Mapping[str, Device]:
+        """Devices for the clients that will be devices, as far as the section names them."""
+        found: Mapping[str, Device] = {}
+        if self.wire.brings:
+            found = self.wire.load_server().devices(self.options)
+        return found
+
 
 @dataclass(frozen=True)
 class DialConfig:
@@ -272,9 +279,12 @@ def parse_config(text: str, file: str = "lab.ini") -> Config:
     single = {section.kind: section for section in sections if not section.name}
     devices = _in_order([_device(section) for section in sections if section.kind == "device"])
     names = [section.name for section in sections if section.kind == "device"]
-    serves = tuple(_serve(section, names) for section in sections if section.kind == "serve")
+    serving = [section for section in sections if section.kind == "serve"]
+    for section in serving:
+        names += _brought(section, names)
+    serves = tuple(_serve(section, names) for section in serving)
     _check_addresses(serves)
-    if not devices:
+    if not devices and not any(serve.wire.brings for serve in serves):
         raise error_at(file, 1, "no devices; a lab has at least one section [device NAME]")
     empty = partial(Section, file, 1)
     return Config(
@@ -458,6 +468,22 @@ def _check_class(device: DeviceConfig, name: str, part: DeviceConfig) -> None:
         raise device.section.bad(name, f"{part.name!r} is no {wanted.__name__.lower()}")
 
 
+def _brought(section: Section, names: list[str]) -> list[str]:
+    """The devices that the clients of a listener will be, as far as it has names for them."""
+    wire: Wire = _look_up(find_wire, section, "wire")
+    if not wire.brings:
+        return []
+    module = _load(wire.load_server, section, "wire")
+    _, options = _common(ServeKeys, section, options_of(module.Options))
+    try:
+        found = list(module.devices(module.Options(**options)))
+    except ValueError as error:
+        raise section.error(str(error)) from None
+    if taken := [name for name in found if name in names]:
+        raise section.error(f"there is already a device called {taken[0]}")
+    return found
+
+
 def _serve(section: Section, names: list[str]) -> ServeConfig:
     wire: Wire = _look_up(find_wire, section, "wire")
     maker = _load(wire.load_server, section, "wire").Options
@@ -466,13 +492,18 @@ def _serve(section: Section, names: list[str]) -> ServeConfig:
     problem = check_address(listen, wire.zmq)
     if problem:
         raise section.bad("listen", problem)
-    device, devices = _served(section, keys, names)
+    device, devices = _served(section, keys, names, wire)
     return ServeConfig(section.name, wire, listen, device, devices, keys, maker(**options), section)
 
 
 def _served(
-    section: Section, keys: ServeKeys, names: list[str]
+    section: Section, keys: ServeKeys, names: list[str], wire: Wire
 ) -> tuple[str | None, Mapping[str, str]]:
+    if wire.brings:
+        if keys.device or keys.devices:
+            key = "device" if keys.device else "devices"
+            raise section.error("the clients of this wire are devices; it serves none", key)
+        return None, MappingProxyType({})
     if keys.device and keys.devices:
         raise section.error("either 'device' or 'devices', not both", "devices")
     if keys.devices == "*":

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from labnet.device import Device, Identity, parameter
 from labnet.lab import Lab
 from labnet.wires.table import ROWS, WIRES, find_wire
-from tests.wires.adapters import ADAPTERS, Adapter, Client
+from tests.wires.adapters import ADAPTERS, DIALLING, Adapter, Client, Pymodaq
 
 
 class Bench(Device):
@@ -59,7 +59,8 @@ class WireTests(SynchronousTestCase):
         return level
 
     def test_every_row_is_asked(self) -> None:
-        self.assertEqual(set(ADAPTERS), set(WIRES))
+        self.assertEqual({*ADAPTERS, *DIALLING}, set(WIRES))
+        self.assertEqual(set(DIALLING), {row.name for row in ROWS if row.brings})
 
     def test_rows(self) -> None:
         for row in ROWS:
@@ -67,7 +68,7 @@ class WireTests(SynchronousTestCase):
             module = row.load_server()
             self.assertTrue(callable(module.listen), row)
             module.Options()
-            self.assertTrue(row.load_client().__name__.endswith("Client"))
+            self.assertTrue(row.load_client().__name__.endswith("Client") or row.brings)
             self.assertIn(str(row.port), row.listen)
 
     def test_reads_and_writes(self) -> None:
@@ -79,11 +80,11 @@ class WireTests(SynchronousTestCase):
             self.assertIn(b"2.5", reply)
             client.vanish()
 
-    def outcomes(self, wire: Adapter, split: str) -> list[tuple[bytes, bool]]:
+    def outcomes(self, wire: Adapter | Pymodaq, split: str) -> list[tuple[bytes, bool]]:
         """What every recorded connection brings when its bytes come cut in that way."""
         outcomes = []
         for pieces in wire.cases():
-            lab = self.new_lab(wire.device(self.reactor))
+            lab = self.new_lab(Bench() if wire.name in DIALLING else wire.device(self.reactor))
             client = wire.serve(lab, "bench")()
             joined = b"".join(pieces)
             if split == "bytewise":
@@ -95,7 +96,7 @@ class WireTests(SynchronousTestCase):
         return outcomes
 
     def test_any_split_of_the_recorded_bytes_does_the_same(self) -> None:
-        for wire in ADAPTERS.values():
+        for wire in (*ADAPTERS.values(), *DIALLING.values()):
             whole = self.outcomes(wire, "whole")
             self.assertGreater(len(whole), 50, wire.name)
             self.assertTrue(any(answer for answer, _ in whole))
@@ -124,6 +125,19 @@ class WireTests(SynchronousTestCase):
             client.vanish()
             self.check_writes(wire, other, 4.0)
             self.check_writes(wire, new_client(), 5.0)
+
+    def test_devices_that_dial_in_and_misbehave(self) -> None:
+        for wire in DIALLING.values():
+            new_client = wire.serve(self.lab, "bench", **wire.options)
+            client, other = new_client(), new_client()
+            client.tell(wire.too_long)
+            self.assertTrue(client.ended, wire.name)
+            other.tell(wire.half)
+            self.assertFalse(other.ended, wire.name)
+            self.reactor.advance(30)
+            self.assertTrue(other.ended, wire.name)
+            client.vanish()
+            other.vanish()
 
     def test_a_peer_gone_while_it_holds_a_lock(self) -> None:
         for wire in ADAPTERS.values():
@@ -155,6 +169,10 @@ class WireTests(SynchronousTestCase):
             client = self.served(wire)()
             client.tell(wire.lock("me"))
             client.tell(wire.half)
+            client.vanish()
+        for dialling in DIALLING.values():
+            client = dialling.serve(self.lab, "bench")()
+            client.tell(dialling.half)
             client.vanish()
         self.reactor.advance(3600)
         self.lab.stop()

@@ -15,7 +15,7 @@ class Wire:
     """One wire format: the module of its server, the class of its client, its usual address.
 
     `dialler` is the module of what connects to programs that wait for devices, where a wire has
-    such.
+    such. Where the clients are the devices, as `brings` says, a section serves none of the lab's.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Wire:
     help: str
     zmq: bool = False
     dialler: str = ""
+    brings: bool = False
 
     @property
     def listen(self) -> str:
@@ -32,7 +33,7 @@ class Wire:
         return f"tcp://127.0.0.1:{self.port}" if self.zmq else f"tcp:{self.port}"
 
     def load_server(self) -> ModuleType:
-        """The server's module, which holds ``Options`` and ``listen``."""
+        """The server's module: ``Options``, ``listen``, and ``devices`` where it `brings` some."""
         return import_module(self.server)
 
     def load_dialler(self) -> ModuleType:
@@ -88,6 +89,15 @@ ROWS: tuple[Wire, ...] = (
         client="labnet.wires.vicp.client.VicpClient",
         port=1861,
         help="LeCroy oscilloscope programs: VISA INSTR sessions",
+    ),
+    Wire(
+        name="pymodaq",
+        server="labnet.wires.pymodaq.server",
+        client="labnet.wires.pymodaq.control.Modules",
+        port=6341,
+        help="PyMoDAQ's modules, LabVIEW and other bridges: length-prefixed objects",
+        dialler="labnet.wires.pymodaq.dialler",
+        brings=True,
     ),
 )
 WIRES: dict[str, Wire] = {row.name: row for row in ROWS}

@@ -432,5 +432,35 @@ class Plesty:
         return json.loads(reply)["status"] == "ok"
 
 
+class Pymodaq(StreamWire):
+    """Modules, which are devices themselves: what they send, each message behind an introduction.
+
+    The wire serves no device and knows no locks, so that only some of the questions can be asked.
+    """
+
+    name = "pymodaq"
+    options = {"max_message": 1024}
+    half = b"\0\0\0\7GRABBER\0\0\0\4Done\0\0\0\1\0\0\0\5arr"
+    too_long = b"\0\0\0\7GRABBER\0\0\0\5Infos\0\0\x08\0" + b"x" * 2048
+
+    def cases(self) -> list[list[bytes]]:
+        return [
+            [self.introduction(record), bytes.fromhex(record["bytes"])]
+            for record in records("pymodaq")
+            if record["direction"] == "c2s"
+        ]
+
+    def introduction(self, record: dict[str, Any]) -> bytes:
+        """What the module that has sent a recorded message says first."""
+        kind = b"ACTUATOR" if record["case"].startswith("move") else b"GRABBER"
+        word = encode_uint(len(kind)) + kind
+        if record["generation"] == "D":
+            word = encode_uint(3) + b"str" + word
+            word = encode_uint(len(word)) + word
+        return word
+
+
 _ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Vxi11(), Hislip(), Plesty())
 ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}
+#: Wires whose clients are devices: they are served none.
+DIALLING: dict[str, Pymodaq] = {adapter.name: adapter for adapter in (Pymodaq(),)}

@@ -70,7 +70,8 @@ class Actuator(Module):
         self.last: float | None = None
         #: Called with each position that it tells, asked for or not.
         self.on_position: Callable[[float], None] = _nothing
-        self._name = "actuator"
+        #: What its positions are called: in PyMoDAQ since 4.0 the title of the module.
+        self.title = ""
         self._told_units: str | None = None
         self._readers: list[Deferred[float]] = []
         self._asked_at: float | None = None
@@ -134,7 +135,7 @@ class Actuator(Module):
         if data.units:
             self._told_units = data.units
         if data.name:
-            self._name = data.name
+            self.title = data.name
         self.last = value
         self.on_position(value)
         return value
@@ -216,7 +217,7 @@ class Actuator(Module):
     ) -> Deferred[float]:
         try:
             self._free()
-            data = position(value, self.units, self._name)
+            data = position(value, self.units, self.title or "actuator")
             self._line.send(encode_bytes(message(data), self._speak()))
         except LabError as error:
             return fail(error)
