@@ -12,9 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from labnet.errors import LabError, NotConnected
 from labnet.wires.rogue.client import RogueClient
 from labnet.wires.rogue.mirror import RogueMirror
+from labnet.wires.rogue.pickles.reader import read_request
 from tests.wires.vectors import records
 
 NO_NODES = "virtual.children.of-variable"
+VALUE_OF_VOLTS = {"path": "Toy.Psu.Volts", "attr": "getVariableValue"}.items()
 Received = Callable[[Sequence[bytes]], None]
 
 
@@ -28,7 +30,7 @@ class Recording:
         pending: dict[tuple[str, str], bytes] = {}
         for record in records("rogue"):
             key, body = (record["socket"], record["case"]), bytes.fromhex(record["frames"][-1])
-            if record["socket"] == "pub":
+            if key[0] == "pub" and record["direction"] == "s2c":
                 self.published.setdefault(record["case"], []).append(body)
             elif record["direction"] == "c2s":
                 pending[key] = body
@@ -71,6 +73,12 @@ class FakeLink:
 
     def reply(self, body: bytes, place: int = 0) -> None:
         self.received([*self.waiting.pop(place), body])
+
+    def reply_to(self, attr: str | None, body: bytes) -> None:
+        """Brings the answer to the oldest unanswered request for an attribute."""
+        waiting = self.bodies[-len(self.waiting) :] if self.waiting else []
+        attrs = [read_request(request)["attr"] for request in waiting]
+        self.reply(body, attrs.index(attr))
 
 
 class Client(RogueClient):
@@ -133,6 +141,8 @@ class RogueCase(SynchronousTestCase):
         while client.link.waiting:
             body = client.link.bodies[-len(client.link.waiting)]
             answer = self.recording.answer("bin", body)
+            if answer is None and read_request(body).items() >= VALUE_OF_VOLTS:
+                answer = self.recording.exchange("virtual.getVariableValue")[1]
             if answer is None:
                 unknown.append(body)
                 answer = self.recording.exchange(NO_NODES)[1]
