@@ -19,7 +19,7 @@ from zope.interface import implementer
 from labnet.errors import BadArguments, DeviceFault, LabError, UnknownName
 from labnet.instrument.channel import check_headers
 from labnet.instrument.header import HeaderError
-from labnet.lab import Host, ServeOptions
+from labnet.lab import AllDevices, Host, ServeOptions
 from labnet.logs import WireLog
 from labnet.registry import DeviceNode
 from labnet.transports.ordered import first_time
@@ -376,15 +376,17 @@ class HislipFactory(Factory):
 
     def find(self, name: str) -> str:
         """The lab's path of the device at a sub-address; raises `UnknownName`."""
-        known = name.lower()
-        if known in self.devices:
-            return self.devices[known]
+        known, devices = name.lower(), self.devices
+        if isinstance(self.common.devices, AllDevices):  # they come and go
+            devices = {name.lower(): path for name, path in self.common.devices.items()}
+        if known in devices:
+            return devices[known]
         if known in DEFAULT_NAMES:
-            if DEFAULT_NAME in self.devices:
-                return self.devices[DEFAULT_NAME]
-            if len(self.devices) == 1:
-                return next(iter(self.devices.values()))
-        raise UnknownName(name or DEFAULT_NAME, self.devices, "sub-address")
+            if DEFAULT_NAME in devices:
+                return devices[DEFAULT_NAME]
+            if len(devices) == 1:
+                return next(iter(devices.values()))
+        raise UnknownName(name or DEFAULT_NAME, devices, "sub-address")
 
     def _ended(self, session: HislipSession) -> None:
         self.sessions.pop(session.number, None)

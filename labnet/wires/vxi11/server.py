@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from labnet.errors import BadArguments, DeviceFault, UnknownName, quote
 from labnet.instrument.channel import check_headers
 from labnet.instrument.header import HeaderError
-from labnet.lab import Host, ServeOptions
+from labnet.lab import AllDevices, Host, ServeOptions
 from labnet.logs import WireLog
 from labnet.registry import DeviceNode
 from labnet.session import Session
@@ -95,9 +95,12 @@ class Vxi11Factory(Factory):
             name = "\0"
         if not name.isprintable() or len(name) > codec.MAX_DEVICE_NAME:
             raise BadArguments(f"{quote(device)} is no name of a device")
-        path = self._names.get(name.lower() or DEFAULT_NAME)
+        names = self._names
+        if isinstance(self.common.devices, AllDevices):  # they come and go
+            names = names_of(self.common)
+        path = names.get(name.lower() or DEFAULT_NAME)
         if path is None:
-            raise UnknownName(name, self._names, "device")
+            raise UnknownName(name, names, "device")
         return path
 
     def open_session(self, path: str, peer: str) -> tuple[DeviceNode, Session]:
