@@ -70,7 +70,10 @@ class Poller:
             )
 
     def _wanted(self, parameter: ParameterNode) -> bool:
-        return parameter.state.device.polls_unheard or self._lab.updates.heard(parameter)
+        if parameter.state.device.polls_unheard:
+            return True
+        heard = self._lab.updates.heard
+        return any(heard(node) for node in parameter.needs if isinstance(node, ParameterNode))
 
     def _came(self, reading: object, parameter: ParameterNode) -> None:
         if parameter in self._failing:

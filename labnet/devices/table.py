@@ -60,8 +60,9 @@ ROWS: tuple[Driver, ...] = (
     _remote("hislip", "instrument.HislipDevice", "an instrument that is reached by HiSLIP"),
     _remote("vicp", "instrument.VicpDevice", "a LeCroy oscilloscope"),
 )
+VISA = Driver("visa", "labnet.devices.visa.device.VisaDevice", "any VISA resource, by pyvisa")
 OBJECT = Driver("object", "", "an object of any Python class", own=True)
-DRIVERS: dict[str, Driver] = {row.name: row for row in (*ROWS, OBJECT)}
+DRIVERS: dict[str, Driver] = {row.name: row for row in (*ROWS, VISA, OBJECT)}
 
 
 def find_driver(name: str) -> Driver:

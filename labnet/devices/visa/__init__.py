@@ -1,0 +1,1 @@
+"""Instruments behind a VISA library."""
