@@ -1,4 +1,5 @@
-"""HiSLIP through pyvisa-py and through labnet's client, against bare sockets."""
+"""HiSLIP through pyvisa-py and through labnet's client, against bare sockets; then labnet's client
+of raw sockets against pyvisa-py's."""
 
 from __future__ import annotations
 
@@ -10,20 +11,19 @@ from functools import partial
 
 from benchmarks import loads
 from benchmarks.processes import ROOT, Server
-from benchmarks.rounds import Count, Row, compare
+from benchmarks.rounds import Count, Round, Row, compare
 from benchmarks.scpi import receive
 
 MEBIBYTE = 1 << 20
-SIZES = ((MEBIBYTE, 0.1, 1.0), (16 * MEBIBYTE, 0.1, 2.0))
-"""Block sizes, goals to bare sockets through pyvisa-py, goals of labnet's client to pyvisa-py."""
+LONGEST = 16 * MEBIBYTE
 
 
 class Clients:
     """The clients of one kind; rates are of queries or bytes."""
 
-    def __init__(self, kind: str, port: int) -> None:
+    def __init__(self, kind: str, port: int, wire: str = "hislip") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.hislip_loads", kind, str(port)],
+            [sys.executable, "-m", "benchmarks.visa_loads", kind, wire, str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -40,7 +40,7 @@ class Clients:
         return answer
 
     def load(self, kind: str, number: int, seconds: float) -> Count:
-        """One round of a load of `benchmarks.hislip_loads`."""
+        """One round of a load of `benchmarks.visa_loads`."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{kind} {number} {seconds}\n")
         self._process.stdin.flush()
@@ -61,8 +61,8 @@ class Bare:
     def __init__(self, port: int) -> None:
         self._client = loads.connect(("127.0.0.1", port))
         self._client.settimeout(None)
-        self._block = bytes(16 * MEBIBYTE)
-        self._buffer = bytearray(16 * MEBIBYTE)
+        self._block = bytes(LONGEST)
+        self._buffer = bytearray(LONGEST)
 
     def load(self, kind: str, size: int, seconds: float) -> Count:
         """One round."""
@@ -80,50 +80,62 @@ class Bare:
 
 def run(rounds: int, seconds: float) -> None:
     """Print the tables."""
-    with Server("served") as lab, Server("floors.echo") as echo:
+    with (
+        Server("served") as lab,
+        Server("floors.echo") as echo,
+        Server("floors.blocks", str(LONGEST)) as blocks,
+    ):
         port = lab.told["linktester hislip"]
         with (
             Clients("echo", echo.told["port"]) as bare,
             Clients("pyvisa", port) as visa,
             Clients("labnet", port) as own,
         ):
-            _queries(bare, visa, own, rounds, seconds)
-            _blocks(visa, own, rounds, seconds)
+            _through_visa(bare, Bare(blocks.told["port"]), visa, rounds, seconds)
+            _own_client("HiSLIP", visa, own, rounds, seconds)
+        port = lab.told["linktester scpi"]
+        with Clients("pyvisa", port, "socket") as visa, Clients("labnet", port, "socket") as own:
+            _own_client("SOCKET", visa, own, rounds, seconds)
 
 
-def _queries(bare: Clients, visa: Clients, own: Clients, rounds: int, seconds: float) -> None:
-    rows = []
-    for sessions, to_echo, to_visa in ((1, 0.35, 1.0), (16, 0.25, 2.0)):
-        floor, theirs, ours = (
-            partial(side.load, "queries", sessions, seconds) for side in (bare, visa, own)
-        )
-        name = f"*IDN?, {sessions} session{'s' if sessions > 1 else ''}"
-        rows += [
-            Row(name, {"echo": floor, "pyvisa-py": theirs}, "echo",
-                {"pyvisa-py": to_echo}, sessions),
-            Row(name, {"pyvisa-py": theirs, "labnet's client": ours}, "pyvisa-py",
-                {"labnet's client": to_visa}, sessions),
-        ]  # fmt: skip
-    compare("HiSLIP queries, to an echo on bare sockets, or to pyvisa-py", rows, rounds)
+def _sessions(count: int) -> str:
+    return f"*IDN?, {count} session{'s' if count > 1 else ''}"
 
 
-def _blocks(visa: Clients, own: Clients, rounds: int, seconds: float) -> None:
-    with Server("floors.blocks", str(16 * MEBIBYTE)) as floor:
-        bare = Bare(floor.told["port"])
-        rows = []
-        for size, to_bare, to_visa in SIZES:
-            for kind in ("read", "write"):
-                sides = {
-                    name: partial(side.load, kind, size, seconds)
-                    for name, side in (
-                        ("sockets", bare), ("pyvisa-py", visa), ("labnet's client", own)
-                    )
-                }  # fmt: skip
-                name = f"{size >> 20} MiB, {kind}"
-                theirs = {key: sides[key] for key in ("sockets", "pyvisa-py")}
-                ours = {key: sides[key] for key in ("pyvisa-py", "labnet's client")}
-                rows += [
-                    Row(name, theirs, "sockets", {"pyvisa-py": to_bare}),
-                    Row(name, ours, "pyvisa-py", {"labnet's client": to_visa}),
-                ]
-        compare("HiSLIP blocks (bytes), to bare sockets, or to pyvisa-py", rows, rounds)
+def _through_visa(
+    echo: Clients, bare: Bare, visa: Clients, rounds: int, seconds: float
+) -> None:
+    def row(name: str, floor: Round, kind: str, number: int, goal: float) -> Row:
+        theirs = partial(visa.load, kind, number, seconds)
+        clients = number if kind == "queries" else 1
+        sides: dict[str, Round] = {"sockets": floor, "pyvisa-py": theirs}
+        return Row(name, sides, "sockets", {"pyvisa-py": goal}, clients)
+
+    rows = [
+        row(_sessions(count), partial(echo.load, "queries", count, seconds), "queries", count, goal)
+        for count, goal in ((1, 0.35), (16, 0.25))
+    ]
+    compare("HiSLIP queries by pyvisa-py, to as many bytes and threads on sockets", rows, rounds)
+    rows = [
+        row(f"{size >> 20} MiB, {kind}", partial(bare.load, kind, size, seconds), kind, size, 0.1)
+        for size in (MEBIBYTE, LONGEST)
+        for kind in ("read", "write")
+    ]
+    compare("HiSLIP blocks by pyvisa-py, to bare sockets (rates in bytes)", rows, rounds)
+
+
+def _own_client(wire: str, visa: Clients, own: Clients, rounds: int, seconds: float) -> None:
+    """pyvisa-py's reads and writes of bytes as they are, and its calls for data blocks."""
+
+    def row(name: str, kind: str, number: int, goal: float) -> Row:
+        theirs, ours = (partial(side.load, kind, number, seconds) for side in (visa, own))
+        clients = number if kind == "queries" else 1
+        sides = {"pyvisa-py": theirs, "labnet's client": ours}
+        return Row(name, sides, "pyvisa-py", {"labnet's client": goal}, clients)
+
+    rows = [row(_sessions(count), "queries", count, goal) for count, goal in ((1, 1.0), (16, 2.0))]
+    rows += [row(f"16 MiB, {kind}", kind, LONGEST, 2.0) for kind in ("read", "write")]
+    if wire != "SOCKET":  # where pyvisa-py reads a block only if told how long it is
+        rows.append(row("16 MiB, query_binary_values", "read_block", LONGEST, 2.0))
+    rows.append(row("16 MiB, write_binary_values", "write_block", LONGEST, 2.0))
+    compare(f"labnet's {wire} client, to pyvisa-py on the same server", rows, rounds)

@@ -15,8 +15,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-from labnet.errors import LabError
-
 SENT_A_TURN = 4 * 1024 * 1024
 """Bytes that are sent before others have their turn."""
 
@@ -56,7 +54,7 @@ class Outflow:
         self._transport.registerProducer(self, False)
         return self.done.addBoth(self._ended)
 
-    def fail(self, error: LabError) -> None:
+    def fail(self, error: Exception) -> None:
         """What has not begun is not sent."""
         if not self.done.called:
             self._give_up()

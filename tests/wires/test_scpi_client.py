@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import BadArguments, DeviceFault, NotConnected, TimedOut, TooLarge
-from labnet.wires.scpi.client import MAX_UNREAD, ScpiClient
+from labnet.wires.scpi.client import ScpiClient
+from labnet.wires.scpi.stream import MAX_UNREAD
 from tests.wires.scripted import ScriptedEndpoint
 
 
@@ -82,6 +83,37 @@ class QueryTests(ClientTestCase):
         self.assertEqual(self.taken(), b"DATA #13a\nb\n")
         self.successResultOf(self.client.write_raw(b"\x00\xff"))
         self.assertEqual(self.taken(), b"\x00\xff")
+
+    def test_a_long_block(self) -> None:
+        """It leaves part by part, and `progress` is told."""
+        told: list[tuple[int, int]] = []
+        data = bytes(range(256)) * 10_000
+        done = self.client.write_block("DATA", data, lambda gone, of: told.append((gone, of)))
+        transport = self.peer.protocols[-1].transport
+        while transport.producer is not None:
+            transport.producer.resumeProducing()
+        self.successResultOf(done)
+        self.assertEqual(self.taken(), b"DATA #72560000" + data + b"\n")
+        self.assertEqual(told, [(1 << 20, 2_560_000), (2 << 20, 2_560_000), (2_560_000,) * 2])
+        answer = self.client.query("*OPC?")
+        self.peer.answer(b"1\n")
+        self.assertEqual(self.successResultOf(answer), "1")
+
+    def test_a_progress_that_fails(self) -> None:
+        def mistaken(got: int, of: int) -> None:
+            raise KeyError(got)
+
+        done = self.client.query_block("CURVE?", mistaken)
+        self.peer.answer(b"#15ab")
+        self.failureResultOf(done, KeyError)
+        self.assertFalse(self.peer.connected)
+        done = self.client.write_block("DATA", b"abc", mistaken)
+        self.reconnected()
+        transport = self.peer.protocols[-1].transport
+        while transport.producer is not None:
+            transport.producer.resumeProducing()
+        self.failureResultOf(done, KeyError)
+        self.assertFalse(self.peer.connected)
 
     def test_what_is_not_one_message_is_not_sent(self) -> None:
         for message in ("A\nB", 'T "a', "DATA #19x", "Ω"):
@@ -165,6 +197,35 @@ class TroubleTests(ClientTestCase):
         self.clock.advance(2.5)
         error = self.failureResultOf(done, TimedOut).value
         self.assertEqual(str(error), "'READ?' to the server did not finish within 2.5 s")
+
+    def test_timeouts_of_requests_that_need_not_wait(self) -> None:
+        self.successResultOf(self.client.connect())
+        done = self.client.query("READ?", timeout=2.5)
+        self.clock.advance(2.4)
+        self.assertNoResult(done)
+        self.clock.advance(0.1)
+        error = self.failureResultOf(done, TimedOut).value
+        self.assertEqual(str(error), "'READ?' to the server did not finish within 2.5 s")
+        again = self.client.query("READ?")
+        self.reconnected()
+        self.peer.answer(b"1\n")
+        self.assertEqual(self.successResultOf(again), "1")
+        self.assertEqual(len(self.peer.protocols), 2)
+
+    def test_a_long_block_that_is_not_taken(self) -> None:
+        """It ends the connection: the instrument has half a message."""
+        done = self.client.write_block("DATA", bytes(3 << 20), timeout=1)
+        self.peer.protocols[-1].transport.producer.resumeProducing()
+        waiting = self.client.query("A?")
+        self.clock.advance(1)
+        self.failureResultOf(done, TimedOut)
+        self.assertFalse(self.peer.protocols[0].transport.connected)
+        self.reconnected()
+        self.peer.answer(b"1\n")
+        self.assertEqual(self.successResultOf(waiting), "1")
+        lost = self.client.write_block("DATA", bytes(3 << 20))
+        self.peer.hang_up()
+        self.failureResultOf(lost, NotConnected)
 
     def test_a_late_answer_is_not_taken_for_the_next(self) -> None:
         first = self.client.query("READ?", timeout=1)

@@ -12,19 +12,21 @@ when it is lost. Requests wait for each other, so that nobody reads another one'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, fail
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IStreamClientEndpoint
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
 from labnet.errors import BadArguments, DeviceFault, LabError, TimedOut, shorten
 from labnet.framing.lines import parse_ending
 from labnet.transports.dialing import client_endpoint, shown_address
-from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.transports.kept import Connections
+from labnet.transports.outflow import Unit
 from labnet.transports.system_lock import RELEASE, request_lock
+from labnet.transports.turns import Turns, Watch
 from labnet.wires.scpi.codec import (
     DEFAULT_LIMIT,
     BlockReader,
@@ -34,133 +36,27 @@ from labnet.wires.scpi.codec import (
     ResponseReader,
     SilenceReader,
     UntilReader,
+    block_header,
     check_one_message,
     decode_error,
     decode_text,
-    encode_block,
     encode_text,
 )
+from labnet.wires.scpi.stream import ScpiClientProtocol
 
 PORT = 5025
 """The usual port of SCPI on a raw socket."""
 
-MAX_UNREAD = 1 << 20
-"""Bytes that are taken from the instrument while nobody reads; then the connection is held back."""
+SHORT = 64 * 1024
+"""Blocks from this length on, in bytes, are sent as they are, without being joined to the rest."""
+
+PART = 1024 * 1024
+"""Bytes of a block after which `progress` is told."""
 
 MAX_ERRORS = 100
 """How many entries are read from an error queue before it is taken for endless."""
 
 T = TypeVar("T")
-
-
-class ScpiClientProtocol(ClientProtocol):
-    """One connection; one reader at a time. What comes while nobody reads is kept for the next."""
-
-    def __init__(self, where: str, clock: Any) -> None:
-        super().__init__(where)
-        self._clock = clock
-        self._unread = bytearray()
-        self._reader: Reader | None = None
-        self._waiting: Deferred[bytes | bytearray] | None = None
-        self._silence = 0.0
-        self._timer: IDelayedCall | None = None
-        self._held_back = False
-        #: Answers of requests that timed out may still come.
-        self.out_of_step = False
-
-    def send(self, data: bytes) -> None:
-        """Sends bytes as they are."""
-        assert self.transport is not None
-        self.transport.write(data)
-
-    def drop_unread(self) -> None:
-        """Throws away what has come and nobody has read."""
-        self._unread.clear()
-        self._hold_back()
-
-    def read(self, reader: Reader, silence: float = 0.0) -> Deferred[bytes | bytearray]:
-        """The next response by `reader`; with `silence` (seconds) it ends when nothing more comes.
-
-        Fails with `NotConnected` if the connection ends first, and with what the reader raises,
-        which ends the connection. Cancelling it leaves the rest of the response to come.
-        """
-        assert self._waiting is None, "one reader at a time"
-        waiting: Deferred[bytes | bytearray] = Deferred(self._cancelled)
-        self._reader, self._waiting, self._silence = reader, waiting, silence
-        if self.spent:
-            self._fail(no_answer(self.where))
-            return waiting
-        data = bytes(self._unread)
-        self.drop_unread()
-        self._take(data)
-        return waiting
-
-    def _cancelled(self, _: object) -> None:
-        self._reader = self._waiting = None
-        self._stop_timer()
-        self.out_of_step = True
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._reader is None:
-            self._unread += data
-            self._hold_back()
-        else:
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        assert self._reader is not None
-        try:
-            used = self._reader.feed(data)
-        except LabError as error:
-            self._fail(error)
-            return
-        if used is not None:
-            self._unread += data[used:]
-            self._finish()
-        elif self._silence and data:
-            self._begin_timer()
-
-    def _finish(self) -> None:
-        assert self._reader is not None and self._waiting is not None
-        result, waiting = self._reader.result, self._waiting
-        self._reader = self._waiting = None
-        self._stop_timer()
-        waiting.callback(result)
-
-    def _fail(self, error: LabError) -> None:
-        waiting, self._waiting, self._reader = self._waiting, None, None
-        self._stop_timer()
-        self.abort()
-        if waiting is not None:
-            waiting.errback(error)
-
-    def _begin_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.reset(self._silence)
-        else:
-            self._timer = self._clock.callLater(self._silence, self._silent)
-
-    def _silent(self) -> None:
-        self._timer = None
-        self._finish()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _hold_back(self) -> None:
-        """Does not read on from an instrument that sends what nobody asks for."""
-        full = len(self._unread) > MAX_UNREAD
-        if full != self._held_back and IPushProducer.providedBy(self.transport):
-            self._held_back = full
-            if full:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
-
-    def ended(self) -> None:
-        self._fail(no_answer(self.where))
 
 
 class _Request(Generic[T]):
@@ -212,7 +108,9 @@ class ScpiClient:
         self._ending = parse_ending(terminator)
         self._answers = parse_ending(answers) if answers else self._ending
         self._clock = reactor
-        self._turn = DeferredLock()
+        self._turn = Turns()
+        self._watch = Watch(reactor)
+        self._protocol: ScpiClientProtocol | None = None  # of the last request
         self._marked = b""  # what the marker is answered with
         self._connections: Connections[ScpiClientProtocol] = Connections(
             client_endpoint(address, PORT, reactor, timeout), self._build, self.where, reactor
@@ -228,11 +126,11 @@ class ScpiClient:
 
         A block or a string in the response may hold the terminator's bytes.
         """
-        return self.query_bytes(message, timeout).addCallback(decode_text)
+        return self._ask(message, self._response_reader, decode_text, timeout)
 
     def query_bytes(self, message: str, timeout: float | None = None) -> Deferred[bytes]:
         """`query` with the response as bytes."""
-        return self._ask(message, self._response_reader, timeout).addCallback(bytes)
+        return self._ask(message, self._response_reader, bytes, timeout)
 
     def query_block(
         self, message: str, progress: Progress | None = None, timeout: float | None = None
@@ -243,7 +141,7 @@ class ScpiClient:
         """
         end = self._answers.terminator or b"\n"
         make = partial(BlockReader, end, self.max_response, progress)
-        return self._ask(message, make, timeout).addCallback(_as_bytearray)
+        return self._ask(message, make, _as_bytearray, timeout)
 
     def write(self, message: str, timeout: float | None = None) -> Deferred[None]:
         """Sends a message that has no response; fires when it has been handed to the system."""
@@ -255,20 +153,40 @@ class ScpiClient:
         return self._request(_Request(f"{shorten(message)!r} to {self.where}", run), timeout)
 
     def write_block(
-        self, header: str, data: bytes, timeout: float | None = None
+        self,
+        header: str,
+        data: bytes,
+        progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> Deferred[None]:
         """Sends a command with a definite-length block as its last argument.
 
-        `header` is what comes before the block: ``"DATA"``, or ``"TRACe A,"``.
+        `header` is what comes before the block: ``"DATA"``, or ``"TRACe A,"``. `progress` is called
+        with the bytes of the block that have gone and their number in all. Cancelled, or too late,
+        it ends the connection.
         """
 
         async def run(protocol: ScpiClientProtocol) -> None:
             start = encode_text(header)
             check_one_message(start)
-            protocol.send(b"".join((start, b" ", encode_block(data), self._ending.terminator)))
+            start = b"%b %b" % (start, block_header(len(data)))
+            if len(data) < SHORT and progress is None:
+                protocol.send(b"".join((start, data, self._ending.terminator)))
+            else:
+                await protocol.send_long(self._block(start, data, progress))
             await self._check(protocol)
 
         return self._request(_Request(f"{shorten(header)!r} to {self.where}", run), timeout)
+
+    def _block(self, start: bytes, data: bytes, progress: Progress | None) -> Iterator[Unit]:
+        yield (start,)
+        view = memoryview(data)
+        for at in range(0, len(data), PART):
+            part = view[at : at + PART]
+            yield (part,)
+            if progress is not None:
+                progress(at + len(part), len(data))
+        yield (self._ending.terminator,)
 
     # Bytes
 
@@ -355,6 +273,7 @@ class ScpiClient:
 
     def close(self) -> Deferred[None]:
         """Closes the connection; fires when it has gone."""
+        self._watch.close()
         return self._connections.close()
 
     # Between these
@@ -372,8 +291,20 @@ class ScpiClient:
         return CountReader(ending.count) if ending.count else SilenceReader(self.max_response)
 
     def _ask(
-        self, message: str, make: Callable[[], Reader], timeout: float | None
-    ) -> Deferred[bytes | bytearray]:
+        self,
+        message: str,
+        make: Callable[[], Reader],
+        decode: Callable[[bytes | bytearray], T],
+        timeout: float | None,
+    ) -> Deferred[T]:
+        protocol = self._protocol
+        if (
+            protocol is not None
+            and not (self._turn.taken or protocol.spent or protocol.out_of_step)
+            and not (self.check_errors or self.marker)
+        ):
+            return self._ask_now(protocol, message, make, decode, timeout)
+
         async def run(protocol: ScpiClientProtocol) -> bytes | bytearray:
             data = self._encoded(message)
             protocol.drop_unread()
@@ -382,7 +313,42 @@ class ScpiClient:
             await self._check(protocol)
             return response
 
-        return self._request(_Request(f"{shorten(message)!r} to {self.where}", run), timeout)
+        request = _Request(f"{shorten(message)!r} to {self.where}", run)
+        return self._request(request, timeout).addCallback(decode)
+
+    def _ask_now(
+        self,
+        protocol: ScpiClientProtocol,
+        message: str,
+        make: Callable[[], Reader],
+        decode: Callable[[bytes | bytearray], T],
+        timeout: float | None,
+    ) -> Deferred[T]:
+        """`_ask` when nothing has to be waited for, at half the cost."""
+        try:
+            data = self._encoded(message)
+        except LabError as error:
+            return fail(error)
+        self._turn.taken = True
+        protocol.drop_unread()
+        protocol.send(data)
+        answer = protocol.read(make(), self._answers.silence)
+        self._watch.begin(answer, self.timeout if timeout is None else timeout)
+        return answer.addBoth(self._turn_over, message, decode)
+
+    def _turn_over(
+        self,
+        result: bytes | bytearray | Failure,
+        message: str,
+        decode: Callable[[bytes | bytearray], T],
+    ) -> T | Failure:
+        late = self._watch.end()
+        self._turn.release()
+        if not isinstance(result, Failure):
+            return decode(result)
+        if late and result.check(CancelledError):
+            raise TimedOut(f"{shorten(message)!r} to {self.where}", self._watch.seconds)
+        return result
 
     def _read(
         self, what: str, make: Callable[[], Reader], timeout: float | None
@@ -422,7 +388,7 @@ class ScpiClient:
     async def _in_turn(self, request: _Request[T]) -> T:
         await self._turn.acquire()
         try:
-            protocol = await self._in_step()
+            protocol = self._protocol = await self._in_step()
             return await request.run(protocol)
         finally:
             self._turn.release()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Protocol
 
 from labnet.errors import BadArguments, DeviceFault, TooLarge, shorten
@@ -20,6 +21,7 @@ DEFAULT_LIMIT: Final = 1 << 30
 
 _MOST_DIGITS: Final = 9
 _LONGEST_HEADER: Final = 256
+_HIDING = re.compile(rb"[\"'#]")
 _ERROR = re.compile(r"\s*([+-]?[0-9]{1,9})\s*,\s*(.*?)\s*\Z", re.DOTALL)
 
 Progress = Callable[[int, int], None]
@@ -108,7 +110,7 @@ class ResponseReader:
         self.result: bytes | bytearray = self._held
         self._terminator = terminator
         self._limit = limit
-        self._special = re.compile(b"|".join((re.escape(terminator), b"[,;]")))
+        self._special = _specials(terminator)
         self._at = 0  # up to here the message is understood
         self._quote = 0
         self._scan = self._datum
@@ -116,6 +118,9 @@ class ResponseReader:
     def feed(self, data: bytes) -> int | None:
         held = self._held
         before = len(held)
+        if not before and self._is_plain(data):
+            self.result = data[: -len(self._terminator)]
+            return len(data)
         held += data
         while True:
             position, scan = self._at, self._scan
@@ -127,6 +132,15 @@ class ResponseReader:
             if self._at == position and self._scan == scan:
                 check_size(len(held) - len(self._terminator) + 1, self._limit)
                 return None
+
+    def _is_plain(self, data: bytes) -> bool:
+        """Whether this is a whole response in which nothing could hide a terminator."""
+        end = len(data) - len(self._terminator)
+        return (
+            data.find(self._terminator) == end >= 0
+            and end <= self._limit
+            and not _HIDING.search(data)
+        )
 
     def _datum(self) -> int | None:
         """At the start of a datum: a block, a string or anything else."""
@@ -187,6 +201,12 @@ class ResponseReader:
             self._at = found.end()
             self._scan = self._datum
         return None
+
+
+@lru_cache
+def _specials(terminator: bytes) -> re.Pattern[bytes]:
+    """What ends a datum."""
+    return re.compile(b"|".join((re.escape(terminator), b"[,;]")))
 
 
 class _MarkReader:
@@ -314,10 +334,15 @@ def check_one_message(message: bytes) -> None:
         )
 
 
+def block_header(length: int) -> bytes:
+    """What begins a definite-length block of so many bytes (IEEE 488.2 section 7.7.6)."""
+    count = b"%d" % length
+    return b"#%d%b" % (len(count), count)
+
+
 def encode_block(data: bytes) -> bytes:
-    """`data` as a definite-length block (IEEE 488.2 section 7.7.6)."""
-    count = b"%d" % len(data)
-    return b"#%d%b%b" % (len(count), count, data)
+    """`data` as a definite-length block."""
+    return block_header(len(data)) + data
 
 
 def quote_string(text: str) -> str:

@@ -1,9 +1,12 @@
-"""Clients of HiSLIP in a process of their own: pyvisa-py in threads, or labnet's in a reactor.
+"""Clients of VISA resources in a process of their own: pyvisa-py in threads, or labnet's in a
+reactor.
 
-usage: python -m benchmarks.hislip_loads pyvisa|labnet|echo PORT
+usage: python -m benchmarks.visa_loads pyvisa|labnet|echo hislip|socket PORT
 
-Each line of input is a load, ``queries SESSIONS SECONDS``, ``read SIZE SECONDS`` or ``write SIZE
-SECONDS``; each is answered by a JSON list, how many queries or bytes in how many seconds.
+Each line of input is a load, ``queries SESSIONS SECONDS``, or ``read``, ``write``, ``read_block``
+or ``write_block`` with ``SIZE SECONDS``; each is answered by a JSON list, how many queries or bytes
+in how many seconds. ``read`` and ``write`` are pyvisa's calls for bytes as they are; the other two
+those for data blocks, which make and take apart the block's header, as labnet's do in either case.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ import time
 from typing import Any
 
 
-def main(side: str, port: str) -> None:
-    load = {"pyvisa": Visa, "labnet": Labnet, "echo": Echo}[side](int(port))
+def main(side: str, wire: str, port: str) -> None:
+    load = {"pyvisa": Visa, "labnet": Labnet, "echo": Echo}[side](wire, int(port))
     print(json.dumps({}), flush=True)
     for line in sys.stdin:
         kind, number, seconds = line.split()
@@ -27,7 +30,8 @@ def main(side: str, port: str) -> None:
 class Threads:
     """Sessions that are each asked in a thread of its own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, wire: str, port: int) -> None:
+        self._wire = wire
         self._port = port
         self._open: list[Any] = []
 
@@ -77,37 +81,79 @@ class Echo(Threads):
 
 
 class Visa(Threads):
-    """PyVISA with pyvisa-py."""
+    """PyVISA with pyvisa-py, as it is set when a session is opened, but for the time limit.
 
-    def __init__(self, port: int) -> None:
+    On a socket the line feed ends answers, save for blocks: there it must be off, since it is among
+    their bytes.
+    """
+
+    def __init__(self, wire: str, port: int) -> None:
         import pyvisa
 
-        super().__init__(port)
+        super().__init__(wire, port)
         self._manager = pyvisa.ResourceManager("@py")
 
     def open(self) -> Any:
-        resource = f"TCPIP::127.0.0.1::hislip0,{self._port}::INSTR"
-        return self._manager.open_resource(resource, timeout=60_000, chunk_size=1 << 20)
+        name = f"TCPIP::127.0.0.1::hislip0,{self._port}::INSTR"
+        options: dict[str, Any] = {"timeout": 60_000}
+        if self._wire == "socket":
+            name = f"TCPIP::127.0.0.1::{self._port}::SOCKET"
+            options.update(read_termination="\n", write_termination="\n")
+        return self._manager.open_resource(name, **options)
 
     def ask(self, session: Any) -> None:
         session.query("*IDN?")
 
-    def read(self, size: int, seconds: float) -> tuple[int, float]:
+    def _session(self) -> Any:
         [session] = self.sessions(1)
+        return session
+
+    def read(self, size: int, seconds: float) -> tuple[int, float]:
+        session = self._session()
+        whole = size + len(f"#{len(str(size))}{size}\n")
 
         def step() -> None:
             session.write(f"TEST:BLOCK? {size}")
-            if len(session.read_raw(size + 100)) < size:
+            if self._wire == "socket":
+                session.read_termination = None
+                answer = session.read_bytes(whole, chunk_size=1 << 20)
+                session.read_termination = "\n"
+            else:
+                answer = session.read_raw(whole + 100)
+            if len(answer) < size:
+                raise ValueError("a block is too short")
+
+        return _repeat(step, size, seconds)
+
+    def read_block(self, size: int, seconds: float) -> tuple[int, float]:
+        session = self._session()
+
+        def step() -> None:
+            message = f"TEST:BLOCK? {size}"
+            block = session.query_binary_values(
+                message, datatype="B", container=bytes, chunk_size=1 << 20
+            )
+            if len(block) != size:
                 raise ValueError("a block is too short")
 
         return _repeat(step, size, seconds)
 
     def write(self, size: int, seconds: float) -> tuple[int, float]:
-        [session] = self.sessions(1)
-        message = b"TEST:LOAD #%d%d%b" % (len(str(size)), size, bytes(size))
+        session = self._session()
+        message = b"TEST:LOAD #%d%d%b\n" % (len(str(size)), size, bytes(size))
 
         def step() -> None:
             session.write_raw(message)
+            session.query("*OPC?")
+
+        return _repeat(step, size, seconds)
+
+    def write_block(self, size: int, seconds: float) -> tuple[int, float]:
+        session = self._session()
+        block = bytes(size)
+
+        def step() -> None:
+            session.write_binary_values("TEST:LOAD ", block, datatype="B")
             session.query("*OPC?")
 
         return _repeat(step, size, seconds)
@@ -124,19 +170,26 @@ def _repeat(step: Any, size: int, seconds: float) -> tuple[int, float]:
 class Labnet:
     """labnet's own client; the reactor runs in a thread, where all of it happens."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, wire: str, port: int) -> None:
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
+        self._wire = wire
         self._port = port
         self._open: list[Any] = []
         threading.Thread(target=self._reactor.run, args=(False,), daemon=True).start()
 
-    def _sessions(self, count: int) -> list[Any]:
+    def _client(self) -> Any:
         from labnet.wires.hislip.client import HislipClient
+        from labnet.wires.scpi.client import ScpiClient
 
+        if self._wire == "socket":
+            return ScpiClient(f"127.0.0.1:{self._port}", timeout=60.0)
+        return HislipClient("127.0.0.1", self._port, timeout=60.0)
+
+    def _sessions(self, count: int) -> list[Any]:
         while len(self._open) < count:
-            self._open.append(HislipClient("127.0.0.1", self._port, timeout=60.0))
+            self._open.append(self._client())
         return self._open[:count]
 
     def _run(self, function: Any, *args: Any) -> tuple[int, float]:
@@ -174,6 +227,8 @@ class Labnet:
 
     def write(self, size: int, seconds: float) -> tuple[int, float]:
         return self._run(self._blocks, size, seconds, True)
+
+    read_block, write_block = read, write
 
     async def _blocks(self, size: int, seconds: float, write: bool) -> tuple[int, float]:
         [client] = self._sessions(1)
