@@ -128,12 +128,20 @@ _SHOWN: Final = text("valueDisp")
 
 
 class Template:
-    """What stays the same from one update of a variable to the next."""
+    """What stays the same from one update of a variable to the next.
 
-    __slots__ = ("about", "path")
+    `source` is whatever it was made from.
+    """
 
-    def __init__(self, path: str, disp: str, enum: Mapping[Any, str] | None) -> None:
+    __slots__ = ("about", "disp", "enum", "path", "source")
+
+    def __init__(
+        self, path: str, disp: str, enum: Mapping[Any, str] | None, source: object = None
+    ) -> None:
         self.path = text(path)
+        self.disp = disp
+        self.enum = enum
+        self.source = source
         self.about = _about(disp, None if enum is None else tuple(enum.items()))
 
 
@@ -161,9 +169,3 @@ def update(template: Template, value: Any, shown: str, status: str, severity: st
 def updates(parts: Iterable[bytes]) -> bytes:
     """The message of all these parts (`update`)."""
     return b"\x80\x04}(" + b"".join(parts) + b"u."
-
-
-def variable_value(template: Template, value: Any, shown: str, status: str, severity: str) -> bytes:
-    """A VariableValue by itself, as a reply."""
-    part = update(template, value, shown, status, severity)
-    return b"\x80\x04" + part[len(template.path) :] + b"."

@@ -1,0 +1,108 @@
+"""Updates to all subscribers: what changes together goes out as one message."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from labnet.deadlines import Clock
+from labnet.logs import Logger
+from labnet.values import Reading
+from labnet.wires.rogue.display import shown
+from labnet.wires.rogue.pickles.fragments import update, updates
+from labnet.wires.rogue.pickles.writer import NotPlain
+
+if TYPE_CHECKING:
+    from labnet.wires.rogue.variables import Variable
+
+LARGEST: Final = 1 << 20
+"""Bytes from which on a message goes out, whatever else may still change."""
+
+
+class Outlet(Protocol):
+    """Where messages go: a PUB socket."""
+
+    @property
+    def connections(self) -> int:
+        """How many subscribers are connected."""
+
+    def publish(self, parts: list[bytes]) -> None:
+        """Sends one message to all of them."""
+
+
+class Publisher:
+    """Collects the updates of one turn of the reactor, and of one request, into messages.
+
+    A variable that changes again before its message has gone out sends it on its way: so no value
+    is left out. Variables in any of the groups `without`, or in none of `only` if there are any,
+    are not published.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, clock: Clock, only: Collection[str] = (), without: Collection[str] = ()
+    ) -> None:
+        self.outlet: Outlet | None = None
+        #: While a request is carried out: its reply goes before its updates.
+        self.holding = False
+        self._clock = clock
+        self._only = frozenset(only)
+        self._without = frozenset(without)
+        self._parts: dict[Any, bytes] = {}
+        self._size = 0
+        self._scheduled = False
+        self._refused: set[str] = set()
+
+    def publishes(self, groups: Collection[str]) -> bool:
+        """Whether variables in these groups are published."""
+        if not self._without.isdisjoint(groups):
+            return False
+        return not self._only or not self._only.isdisjoint(groups)
+
+    def changed(self, variable: Variable, reading: Reading) -> None:
+        """A variable has this value now."""
+        outlet = self.outlet
+        if outlet is None or not outlet.connections:
+            return
+        spec = variable.spec
+        if (spec.groups or self._only) and not self.publishes(spec.groups):
+            return
+        value = reading.value
+        try:
+            template = variable.template
+            text = shown(value, template.disp, template.enum)
+            part = update(template, value, text, reading.status, reading.severity)
+        except (NotPlain, ValueError) as error:
+            self._cannot(variable, error)
+            return
+        parts = self._parts
+        if variable in parts or self._size > LARGEST:
+            self.flush()
+            parts = self._parts
+        parts[variable] = part
+        self._size += len(part)
+        if not self.holding and not self._scheduled:
+            self._scheduled = True
+            self._clock.callLater(0, self._turn)
+
+    def _cannot(self, variable: Variable, error: Exception) -> None:
+        """Said once for each variable."""
+        if variable.path not in self._refused and len(self._refused) < 1000:
+            self._refused.add(variable.path)
+            self.log.warn(
+                "{variable} is not published: {error}", variable=variable.path, error=str(error)
+            )
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what has been collected."""
+        if not self._parts:
+            return
+        parts, self._parts = self._parts, {}
+        self._size = 0
+        if self.outlet is not None:
+            self.outlet.publish([updates(parts.values())])
