@@ -55,6 +55,7 @@ ROWS: tuple[Driver, ...] = (
     _simulated("linktester", "LinkTester", "tries a link: blocks, waits, service requests"),
     _remote("tsv", "tsv.TsvDevice", "a TSV server: sm_bluesky's, or another labnet's"),
     _remote("plesty", "plesty.PlestyDevice", "a PLESTY device server, or another labnet's"),
+    _remote("rogue", "rogue.RogueDevice", "a PyRogue tree: a real one, or another labnet's"),
     _remote("scpi", "instrument.ScpiDevice", "an instrument on a raw socket"),
     _remote("vxi11", "instrument.Vxi11Device", "an instrument that is reached by VXI-11"),
     _remote("hislip", "instrument.HislipDevice", "an instrument that is reached by HiSLIP"),

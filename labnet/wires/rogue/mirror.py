@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -36,6 +36,9 @@ from labnet.wires.rogue.model import (
 )
 from labnet.wires.rogue.pickles.bounds import REPLY, BadPickle
 from labnet.wires.rogue.pickles.reader import Opaque, read_reply
+
+if TYPE_CHECKING:
+    from labnet.wires.rogue.described import VariableInfo
 
 MAX_NODES: Final = 200_000
 MAX_DEPTH: Final = 32
@@ -295,6 +298,19 @@ class RogueMirror(RogueClient):
         if before and not same:
             for function in self._on_tree:
                 self.tell(function)
+
+    def describe(self, nodes: Sequence[Node]) -> Deferred[list[VariableInfo]]:
+        """What is known of variables and commands besides their places: units, limits, types..."""
+        from labnet.wires.rogue.described import describe_all
+
+        return Deferred.fromCoroutine(describe_all(nodes))
+
+    def alive(self, timeout: float) -> Deferred[Any]:
+        """Fires at once if updates come, else when the server answers; a long command of anybody
+        holds up all answers of a real server."""
+        if self.updating and self._reactor.seconds() - self._last_update < timeout:
+            return succeed(None)
+        return self.request(self.top.path, "name", timeout=timeout)
 
     # -- what is told --------------------------------------------------------------------------
 

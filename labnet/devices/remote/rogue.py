@@ -1,0 +1,208 @@
+"""PyRogue servers, and labnet's own, as devices here: the whole tree, with its updates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from twisted.internet.defer import Deferred, succeed
+
+from labnet.devices.remote.base import Clock, Dial, Found, RemoteDevice
+from labnet.errors import DeviceFault, LabError
+from labnet.logs import Logger
+from labnet.specs import ArgumentSpec
+from labnet.values import (
+    ANY,
+    BOOL,
+    BYTES,
+    COMPLEX,
+    FLOAT,
+    INT,
+    STR,
+    ArrayKind,
+    EnumKind,
+    Kind,
+    Limits,
+    kind_of,
+)
+
+MAX_MEMBERS: Final = 20_000
+SIGN_OF_LIFE: Final = 3.0
+"""Seconds that a server has for a sign of life."""
+
+_ACCESS: Final[Mapping[str, str]] = {"RW": "rw", "RO": "r", "WO": "w"}
+_KINDS: Final[tuple[tuple[re.Pattern[str], Kind], ...]] = tuple(
+    (re.compile(pattern, re.IGNORECASE), kind)
+    for pattern, kind in (
+        (r"bool\Z", BOOL), (r"u?int\d*(be|le)?\Z", INT), (r"(float|double|u?fixed)", FLOAT),
+        (r"str(ing)?\Z", STR), (r"bytes\Z", BYTES), (r"complex", COMPLEX),
+        (r"list\Z", kind_of(list)), (r"dict\Z", kind_of(dict)),
+    )
+)  # fmt: skip
+_ARRAY: Final = re.compile(r"\w+[\[(].*[\])]\Z")
+
+
+class RogueDevice(RemoteDevice):
+    """A PyRogue server.
+
+    Args:
+        address: HOST or HOST:PORT with the server's base port, which usually is 9099
+        include: groups whose variables and commands come here; empty: all
+        exclude: groups whose variables and commands do not come here, such as Hidden
+        answer: seconds that the server has for an answer
+        silence: seconds without an update or answer after which the server is taken for lost
+    """
+
+    wire = "rogue"
+    _log = Logger()
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        dial: Dial,
+        clock: Clock,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        answer: float = 5.0,
+        silence: float = 10.0,
+    ) -> None:
+        super().__init__(dial, clock)
+        self._address = address
+        self._include = frozenset(include)
+        self._exclude = frozenset(exclude)
+        self._answer = answer
+        self._silence = silence
+
+    async def greet(self) -> Found:
+        """Loads the tree and asks what is known of each variable and command."""
+        client = self.new_client(self._address, timeout=self._answer)
+        self.client = mirror = client.mirror(link_timeout=self._silence)
+        await client.close()
+        await mirror.connect()
+        wanted = [node for node in mirror if self._wanted(node)]
+        if len(wanted) > MAX_MEMBERS:
+            raise DeviceFault(
+                f"{self._address} has more than {MAX_MEMBERS} variables and commands; choose groups"
+                " of them by include or exclude"
+            )
+        found = Found()
+        for node, info in zip(wanted, await mirror.describe(wanted), strict=True):
+            try:
+                (self._command if node.is_command else self._parameter)(found, node, info)
+            except (ValueError, TypeError, LabError) as error:
+                self._log.warn("{path} is left out: {error}", path=node.path, error=error)
+        return found
+
+    def _wanted(self, node: Any) -> bool:
+        if not (node.is_variable or node.is_command):
+            return False
+        groups = frozenset(node.info.groups)
+        return not groups & self._exclude and (not self._include or bool(groups & self._include))
+
+    def _parameter(self, found: Found, node: Any, info: Any) -> None:
+        kind = kind_from(info)
+        access = _ACCESS[info.mode]
+        state = found.parameter(
+            _below_root(node.path),
+            kind,
+            getter=partial(self._get, node.path) if "r" in access else None,
+            setter=partial(self._set, node.path) if "w" in access else None,
+            unit=info.units,
+            limits=_limits(kind, info.minimum, info.maximum),
+            alarms=_limits(kind, info.low_alarm, info.high_alarm),
+            warnings=_limits(kind, info.low_warning, info.high_warning),
+            display=info.disp if "{" in info.disp and not isinstance(kind, EnumKind) else "",
+            groups=tuple(node.info.groups),
+            help=node.info.description,
+            initial=_first(kind, info),
+        )
+        node.listen(partial(self._heard, state))
+
+    def _command(self, found: Found, node: Any, info: Any) -> None:
+        stop = node.name.lower() == "stop"
+        argument = ArgumentSpec(name="arg", kind=kind_from(info), required=False)
+        found.command(
+            _below_root(node.path),
+            partial(self._call, node.path),
+            arguments=(argument,) if info.takes else (),
+            result=ANY,
+            help=node.info.description,
+            groups=tuple(node.info.groups),
+            stop=stop,
+            urgent=stop,
+        )
+
+    # Requests and updates
+
+    def _get(self, path: str) -> Deferred[Any]:
+        left = self.seconds_left()
+        return self.ask(lambda client: client.get(path, timeout=left))
+
+    def _set(self, path: str, value: Any) -> Deferred[Any]:
+        left = self.seconds_left()
+        return self.ask(lambda client: client.set(path, value, timeout=left))
+
+    def _call(self, path: str, *args: Any, arg: Any = None) -> Deferred[Any]:
+        left = self.seconds_left()
+        given = args or (() if arg is None else (arg,))
+        return self.ask(lambda client: client.exec(path, *given, timeout=left))
+
+    def _heard(self, state: Any, node: Any, value: Any) -> None:
+        """An update: it is passed on if it is news, as servers publish every reading too."""
+        try:
+            new = state.result(node.value)
+        except LabError:
+            return  # of a class or a kind that is not known; who reads it is told
+        if not _same(new, state.reading.value):
+            state.store(new)
+
+    def probe(self) -> Deferred[Any]:
+        """Something is heard of the server; a long command of anybody may hold its answers up."""
+        if self.client is None:
+            return succeed(None)
+        return self.ask(lambda client: client.alive(SIGN_OF_LIFE))
+
+
+def kind_from(info: Any) -> Kind:
+    """The kind of a variable, or of a command's argument, by its enum, type and value."""
+    if info.enum:
+        keys = list(info.enum)
+        return BOOL if all(isinstance(key, bool) for key in keys) else EnumKind(info.enum)
+    value = None if info.value is None else info.value.value
+    if isinstance(value, np.ndarray):
+        return ArrayKind(value.dtype)
+    if _ARRAY.match(info.type):
+        return ArrayKind()
+    for pattern, kind in _KINDS:
+        if pattern.match(info.type):
+            return kind
+    return ANY
+
+
+def _below_root(path: str) -> tuple[str, ...]:
+    return tuple(path.split(".")[1:])
+
+
+def _limits(kind: Kind, low: float | None, high: float | None) -> Limits | None:
+    numbers = kind in (INT, FLOAT) or isinstance(kind, ArrayKind)
+    return Limits(low, high) if numbers and (low is not None or high is not None) else None
+
+
+def _first(kind: Kind, info: Any) -> Any:
+    try:
+        return None if info.value is None else kind.check(info.value.value)
+    except LabError:
+        return None
+
+
+def _same(new: Any, old: Any) -> bool:
+    """Whether a value is no news; arrays always are, as comparing them takes as long."""
+    if isinstance(new, np.ndarray) or type(new) is not type(old):
+        return False
+    return bool(new == old)
+
+
