@@ -51,7 +51,10 @@ WIRES = (
     ("plain", "scpi", "tcp:0"),
     ("linktester", "scpi", "tcp:0"),
     ("linktester", "hislip", "tcp:0"),
+    ("linktester", "vxi11", "tcp:0"),
+    ("linktester", "vicp", "tcp:0"),
 )
+OPTIONS: dict[str, dict[str, Any]] = {"vxi11": {"portmapper": "none"}}
 
 
 def _port(address: str) -> int:
@@ -70,7 +73,9 @@ async def serve() -> None:
     await lab.session("somebody else").lock(["bystander"], lease=3600.0)
     ports: dict[str, int] = {}
     for device, wire, address in WIRES:
-        service = lab.serve(wire, address, device=device, max_connections=0)
+        service = lab.serve(
+            wire, address, device=device, max_connections=0, **OPTIONS.get(wire, {})
+        )
         service.startService()
         listener: Any = await service.started
         ports[f"{device} {wire}"] = _port(listener.address)

@@ -31,6 +31,9 @@ log = Logger()
 MAX_WAITING = 256
 MAX_INPUT = 1 << 30
 
+#: Bytes from which on a view costs less than a copy.
+LONG = 4096
+
 
 class _Read(NamedTuple):
     limit: int | None
@@ -258,11 +261,19 @@ class MessageChannel:
 
     def read_now(
         self, limit: int | None = None, until: int | None = None
-    ) -> tuple[bytes, bool] | None:
-        """What `read` would give at once; None, and no error, where it would wait."""
-        if self._output is None or self._reads:
+    ) -> tuple[bytes | memoryview, bool] | None:
+        """What `read` would give at once; None, and no error, where it would wait.
+
+        What is long is a view of the response, not a copy.
+        """
+        output = self._output
+        if output is None or self._reads:
             return None
-        return self._give(self._output, limit, until)
+        if until is None and limit is not None and len(output) > LONG < limit:
+            rest = output[limit:]
+            self._set_output(rest if len(rest) else None)
+            return output[:limit], not len(rest)
+        return self._give(output, limit, until)
 
     # Beside the messages
 

@@ -27,6 +27,7 @@ from labnet.logs import Logger
 from labnet.transports.prompt import (
     MESSAGES_A_TURN,
     USUAL_READ,
+    Buffer,
     Pace,
     close_now,
     read_as_much,
@@ -38,7 +39,8 @@ from labnet.transports.prompt import (
 STREAM_FROM = 256 * 1024
 """Replies of so many bytes are sent piece by piece, as the client takes them."""
 
-PIECE = 128 * 1024
+PIECE = 1024 * 1024
+SHORT = 64 * 1024
 
 REPLIES_A_TURN = 1024 * 1024
 """Bytes of replies that are gathered before they are written."""
@@ -47,7 +49,10 @@ LAST_WORDS = 10.0
 """Seconds after the end of a client's stream in which what it has asked may still be begun."""
 
 M = TypeVar("M")
-Answer = bytes | Deferred[bytes]
+Reply = bytes | list[Buffer]
+"""Bytes, or parts that are not joined, for what is long."""
+
+Answer = Reply | Deferred[Any]
 
 
 @implementer(IHalfCloseableProtocol)
@@ -75,7 +80,8 @@ class OrderedProtocol(Protocol, Generic[M]):
         self._clock = clock
         self._peer = peer
         self._messages: deque[M] = deque()
-        self._replies: list[bytes] = []
+        self._replies: list[Buffer] = []
+        self._in_parts = False  # some of them are parts of one
 
     # For subclasses
 
@@ -160,21 +166,32 @@ class OrderedProtocol(Protocol, Generic[M]):
             if answer.__class__ is bytes:
                 replies.append(answer)
                 room -= len(answer)
+            elif isinstance(answer, Deferred):
+                self._await(answer)
             else:
-                self._await(answer)  # type: ignore[arg-type]
+                room -= self._add(answer)
         self._send()
         return bool(messages) and not self._busy
 
-    def _await(self, answer: Deferred[bytes]) -> None:
+    def _add(self, reply: Reply) -> int:
+        """Puts a reply among those that are ready; its size."""
+        if isinstance(reply, bytes):
+            self._replies.append(reply)
+            return len(reply)
+        self._in_parts = True
+        self._replies += reply
+        return sum(map(len, reply))
+
+    def _await(self, answer: Deferred[Any]) -> None:
         self._busy = True
         self._paced().hold()
         answer.addCallbacks(self._answered, self._broken)
 
-    def _answered(self, reply: bytes) -> None:
+    def _answered(self, reply: Reply) -> None:
         self._busy = False
         if self._closed:
             return
-        self._replies.append(reply)
+        self._add(reply)
         if self._last:
             self._send()  # shows whether the client is still there
         self._paced().release()  # carries out what waited, and sends this reply with the others
@@ -193,9 +210,11 @@ class OrderedProtocol(Protocol, Generic[M]):
     def _send(self) -> None:
         replies = self._replies
         if replies and not self._streaming:
-            data = b"".join(replies) if len(replies) > 1 else replies[0]
-            replies.clear()
-            if data:
+            ready = replies.copy()
+            replies.clear()  # first, as others may come while these leave
+            if self._in_parts:
+                self._send_parts(ready)
+            elif data := b"".join(ready) if len(ready) > 1 else bytes(ready[0]):
                 self.sent(data)
                 self._write(data)
         if self._last and self._done():
@@ -213,12 +232,34 @@ class OrderedProtocol(Protocol, Generic[M]):
         elif self.transport is not None:
             write_now(self.transport, data)
 
-    def _pieces(self, data: bytes) -> Iterator[memoryview]:
-        view = memoryview(data)
+    def _pieces(self, data: Buffer) -> Iterator[memoryview]:
+        yield from self._cut(memoryview(data))
+        self._streaming = False
+
+    def _cut(self, data: memoryview) -> Iterator[memoryview]:
         for start in range(0, len(data), PIECE):
             if not self._streaming:
                 return
-            yield view[start : start + PIECE]
+            yield data[start : start + PIECE]
+
+    def _send_parts(self, parts: list[Buffer]) -> None:
+        self._in_parts = False
+        self.sent(bytes(parts[0]))
+        self._streaming = True
+        self._paced().stream(self._grouped(parts))
+
+    def _grouped(self, parts: list[Buffer]) -> Iterator[Buffer]:
+        """What is short goes together with the beginning of what follows it."""
+        short = b""
+        for part in parts:
+            view = memoryview(part)
+            short = b"".join((short, view[:SHORT]))
+            if len(view) > SHORT:
+                yield short
+                yield from self._cut(view[SHORT:])
+                short = b""
+        if short and self._streaming:
+            yield short
         self._streaming = False
 
     # The end

@@ -31,6 +31,8 @@ MESSAGES_A_TURN = 64
 OUTPUT_LIMIT = 16 * 1024 * 1024
 INPUT_LIMIT = 64 * 1024
 STREAMED_A_TURN = 1024 * 1024
+QUEUED = 2 * USUAL_READ
+"""Bytes that are left to the transport when the socket is full: so many that it asks for more."""
 
 Buffer = bytes | memoryview
 
@@ -220,6 +222,7 @@ class Pace:
         self._waiting_out = 0
         self._waiting_in = 0
         self._pieces: Iterator[Buffer] | None = None
+        self._rest: Buffer = b""  # of the last piece
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
     # What the protocol calls.
@@ -375,17 +378,23 @@ class Pace:
                 if size >= STREAMED_A_TURN:
                     self._later(self._send_pieces)
                     return
-                piece = next(self._pieces, None)
+                piece = self._rest or next(self._pieces, None)
                 if piece is None:
                     self._pieces = None
                     self.release()
                     return
-                size += len(piece)
-                rest = _offer(self._transport, piece)
-                if rest:
-                    self._transport.write(bytes(rest))
+                size += self._send_piece(piece)
         except Exception:
             self._fail()
+
+    def _send_piece(self, piece: Buffer) -> int:
+        """Sends what the socket takes, queues some more, keeps the rest; bytes that have gone."""
+        left = _offer_parts(self._transport, [piece])
+        rest = memoryview(left[0]) if left else memoryview(b"")
+        if len(rest):
+            self._transport.write(bytes(rest[:QUEUED]))
+        self._rest = rest[QUEUED:]
+        return len(piece) - len(self._rest)
 
 
 def _forget_producer(transport: ITransport) -> None:

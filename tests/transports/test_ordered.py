@@ -12,7 +12,14 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.transports.ordered import LAST_WORDS, STREAM_FROM, OrderedProtocol, first_time
+from labnet.transports.ordered import (
+    LAST_WORDS,
+    PIECE,
+    SHORT,
+    STREAM_FROM,
+    OrderedProtocol,
+    first_time,
+)
 
 
 class Letters(OrderedProtocol[int]):
@@ -100,6 +107,17 @@ class OrderedTests(SynchronousTestCase):
         self.assertEqual(self.taken(), b"a")
         self.assertFalse(self.transport.connected)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_an_answer_in_parts(self) -> None:
+        """Nothing is lost between what is short, what is long, and what comes meanwhile."""
+        long = bytes(range(256)) * (PIECE // 200)
+        for sizes in ((3, len(long), 2), (0, SHORT, SHORT + 1, 0), (len(long),), (5,)):
+            parts: list[bytes | memoryview] = [memoryview(long)[:size] for size in sizes]
+            self.letters.dataReceived(b"aWb")
+            self.letters.waits.pop().callback(parts)  # type: ignore[arg-type]
+            while self.clock.getDelayedCalls():
+                self.clock.advance(0)
+            self.assertEqual(self.taken(), b"a" + b"".join(parts) + b"b")
 
     def test_forget(self) -> None:
         self.letters.dataReceived(b"Wab")

@@ -374,6 +374,20 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(c.transport.value(), b"0123")
         self.assertEqual(c.handled, [b"next"])
 
+    def test_what_the_socket_does_not_take_is_not_copied(self) -> None:
+        """Only so much of a long piece is queued that the transport asks for more."""
+        full = BlockingIOError(11, "full")
+        transport, sock, _ = connection([1000, full])
+        pace = Pace(transport, lambda budget: False, Turns())
+        piece = bytes(range(256)) * 4000
+        pace.stream(iter([memoryview(piece), b"end"]))
+        self.assertEqual(len(transport._tempDataBuffer[0]), prompt.QUEUED)
+        taken = prompt.QUEUED
+        sock.takes += [taken, len(piece), 3]
+        while not sock.sent[-1].endswith(b"end"):
+            transport.doWrite()
+        self.assertEqual(b"".join(sock.sent), piece + b"end")
+
     def test_stream_yields_to_others(self) -> None:
         c = Lines()
         c.pace.stream(iter([bytes(STREAMED_A_TURN)] * 3))

@@ -165,7 +165,7 @@ class VicpProtocol(OrderedProtocol[Message]):
 
     # Clears and polls
 
-    def _await(self, answer: Deferred[bytes]) -> None:
+    def _await(self, answer: Deferred[Any]) -> None:
         super()._await(answer)
         while self._overtaking and self._busy:
             self._overtake_next()

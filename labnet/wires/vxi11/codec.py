@@ -10,7 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from labnet.framing.xdr import XdrReader, encode_opaque, encode_uint, padding
-from labnet.wires.vxi11.rpc import encode_reply
+from labnet.wires.vxi11.rpc import encode_reply_parts
 
 VERSION = 1
 
@@ -315,17 +315,26 @@ class Given(NamedTuple):
 
     error: int
     reason: int
-    data: bytes
+    data: bytes | memoryview
 
 
 def read_given(reader: XdrReader) -> Given:
     return Given._make((*reader.fields(TWO), reader.opaque(MAX_DATA)))
 
 
-def encode_given(xid: int, error: int, reason: int, data: bytes = b"") -> bytes:
-    """The whole reply to device_read, put together once: the data may be long."""
+def encode_given(
+    xid: int, error: int, reason: int, data: bytes | memoryview = b""
+) -> bytes:
+    """The whole reply to device_read."""
+    return b"".join(encode_given_parts(xid, error, reason, data))
+
+
+def encode_given_parts(
+    xid: int, error: int, reason: int, data: bytes | memoryview
+) -> list[bytes | memoryview]:
+    """The same in parts: the data may be long."""
     size = len(data)
-    return encode_reply(xid, _THREE.pack(error, reason, size), data, padding(size))
+    return encode_reply_parts(xid, (_THREE.pack(error, reason, size), data, padding(size)))
 
 
 def encode_error(error: int) -> bytes:

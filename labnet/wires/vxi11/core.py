@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from labnet.errors import BadArguments, LabError, UnknownName, shorten
 from labnet.framing.xdr import Record, RecordSplitter, XdrError, XdrReader, encode_opaque
-from labnet.transports.ordered import Answer, OrderedProtocol
+from labnet.transports.ordered import STREAM_FROM, Answer, OrderedProtocol, Reply
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.codec import (
     CreateLink,
@@ -264,7 +264,7 @@ class CoreProtocol(RpcProtocol):
         request = codec.read_device_read(arguments)
         link = self.links.get(request.link)
         if link is None:
-            return codec.encode_given(xid, ErrorCode.INVALID_LINK, 0)
+            return _given(Given(ErrorCode.INVALID_LINK, 0, b""), xid)
         given = link.read(request)
         if isinstance(given, Deferred):
             return given.addCallback(_given, xid)
@@ -397,8 +397,9 @@ def _taken(taken: Taken, xid: int) -> bytes:
     return encode_reply(xid, taken.encode())
 
 
-def _given(given: Given, xid: int) -> bytes:
-    return codec.encode_given(xid, *given)
+def _given(given: Given, xid: int) -> Reply:
+    parts = codec.encode_given_parts(xid, *given)
+    return parts if len(given.data) > STREAM_FROM else b"".join(parts)
 
 
 def _encoded(code: ErrorCode, xid: int) -> bytes:

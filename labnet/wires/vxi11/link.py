@@ -260,7 +260,7 @@ class Link:
         self._reading = False
         return result
 
-    def _given(self, found: tuple[bytes, bool], request: DeviceRead) -> Given:
+    def _given(self, found: tuple[bytes | memoryview, bool], request: DeviceRead) -> Given:
         data, end = found
         reason = codec.REASON_END if end else 0
         if len(data) == request.size:

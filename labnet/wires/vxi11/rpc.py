@@ -141,11 +141,17 @@ def encode_call_parts(
     return [head, *arguments]
 
 
-def encode_reply(xid: int, *results: bytes, status: int = Accept.SUCCESS) -> bytes:
+def encode_reply(xid: int, *results: bytes | memoryview, status: int = Accept.SUCCESS) -> bytes:
     """The answer to a call that was accepted."""
+    return b"".join(encode_reply_parts(xid, results, status))
+
+
+def encode_reply_parts(
+    xid: int, results: Sequence[bytes | memoryview], status: int = 0
+) -> list[bytes | memoryview]:
+    """The same in parts: results may be long."""
     size = 24 + sum(map(len, results))
-    head = _REPLY.pack(LAST | size, xid, MessageType.REPLY, 0, 0, 0, status)
-    return b"".join((head, *results))
+    return [_REPLY.pack(LAST | size, xid, REPLY, 0, 0, 0, status), *results]
 
 
 def encode_mismatch(xid: int, lowest: int, highest: int) -> bytes:
