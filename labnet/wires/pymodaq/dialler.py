@@ -74,6 +74,7 @@ class _LabModule:
         self.tree = tree
         self._base = base
         self._clock = session.lab.clock
+        self._settling: Deferred[None] | None = None
 
     async def settings(self) -> Setting:
         """The whole tree with the values of this moment; what cannot be read now is left out."""
@@ -100,7 +101,14 @@ class _LabModule:
                 continue
             self._base.setting_changed(path, self.tree.setting(path, reading.value))
         clock: Any = self._clock
-        return deferLater(clock, SETTLING).addErrback(lambda _: None)
+        self._settling = deferLater(clock, SETTLING).addErrback(lambda _: None)
+        return self._settling
+
+    def close(self) -> None:
+        """The connection has ended."""
+        self.session.close("the connection has ended")
+        if self._settling is not None:
+            self._settling.cancel()
 
 
 class LabActuator(Actuator):
@@ -122,7 +130,7 @@ class LabActuator(Actuator):
 
     def remove(self, link: Link) -> None:
         super().remove(link)
-        self._session.close("the connection has ended")
+        self._lab.close()
 
     def settings(self) -> Any:
         return self._lab.settings()
@@ -180,7 +188,7 @@ class LabGrabber(Grabber):
 
     def remove(self, link: Link) -> None:
         super().remove(link)
-        self._session.close("the connection has ended")
+        self._lab.close()
 
     def settings(self) -> Any:
         return self._lab.settings()
