@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import Deferred
 
 from labnet.calls import call_state, read_state, write_state
+from labnet.device import is_message_device
 from labnet.instrument.arguments import Target, is_limit, take, take_all
 from labnet.instrument.data import Datum, Message
 from labnet.instrument.errors import ScpiError
@@ -207,6 +208,8 @@ class Instrument:
             for pattern in self._patterns(member):
                 self._declare(member, pattern, Rank.DECLARED)
         standard(self)
+        if is_message_device(node.device):
+            return  # it knows itself what its messages mean
         for member in members:
             if _header(member) is None:
                 self._derive(member)

@@ -184,8 +184,8 @@ class VisaDevice(Device):
         return found is not None and found[1] >= 0 and found[0] + found[1] >= len(answer)
 
     def _gone(self, error: LabError) -> None:
+        self.lost(str(error))  # first: some libraries need seconds to close a dead session
         self._session.close()
-        self.lost(str(error))
 
     def _ask(self, message: str) -> bytes:
         answer = self.message(encode_text(message), True)
