@@ -69,6 +69,7 @@ from labnet.wires.pymodaq.primitives import (
     Step,
     Steps,
 )
+from labnet.wires.pymodaq.repeated import LONGEST, Mark, Pattern, learn
 from labnet.wires.pymodaq.settings import Setting, read_settings, write_settings
 
 MAX_STEPS = 1 << 18
@@ -90,6 +91,7 @@ class Decoder:
         self._limit = limit
         self._source = Source(among, limit)
         self._begun = False
+        self._pattern: Pattern | None = None
         self._steps: Steps[Message]
         self._step: Step
         self._begin()
@@ -121,15 +123,37 @@ class Decoder:
 
     def feed(self, data: bytes | memoryview) -> list[Message]:
         """The messages that `data` completes."""
+        if self._pattern is not None and not self._begun and self._source.done:
+            message = self._pattern.read(data)  # type: ignore[arg-type]
+            if message is not None:
+                return [message]
         found: list[Message] = []
         if not self.fault and data:
             try:
-                self._feed(data, found)
+                if len(data) <= LONGEST and not self._begun and self._source.done:
+                    self._learn(bytes(data), found)
+                else:
+                    self._feed(data, found)
             except Malformed as error:
                 self.fault = str(error)
+                self._pattern = None
                 self._steps.close()
                 self._source = Source(self._source.among)
         return found
+
+    def _learn(self, data: bytes, found: list[Message]) -> None:
+        """What a message looks like, if `data` is just one; the next one may look like it."""
+        source = self._source
+        marks: list[Any] = []
+        source.marks = marks
+        try:
+            self._feed(data, found)
+        finally:
+            source.marks = None
+        if len(found) == 1 and source.generation is not None and source.done and not self._begun:
+            pattern = learn(data, [Mark(*mark) for mark in marks], found[0])
+            if pattern is not None:
+                self._pattern = pattern
 
     def _feed(self, data: bytes | memoryview, found: list[Message]) -> None:
         source = self._source

@@ -84,8 +84,8 @@ class Grabber(Module):
         self.last = frame
         if self._grabs and not self._stale:
             _, waiting = self._grabs.popleft()
+            self._next()  # before anybody else can ask for one
             waiting.callback(frame)
-            self._next()
         else:
             self._stale = max(0, self._stale - 1)
             self.on_frame(frame)

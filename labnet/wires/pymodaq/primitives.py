@@ -60,12 +60,16 @@ class Source:
     the peer may be of.
     """
 
-    __slots__ = ("_at", "_data", "_hole", "_kept", "_need", "_taken", "among", "generation", "left")
+    __slots__ = (
+        "_at", "_data", "_hole", "_kept", "_need", "_taken", "among", "generation", "left", "marks",
+    )  # fmt: skip
 
     def __init__(self, among: Iterable[Generation] = ANY, limit: int = MAX_MESSAGE) -> None:
         self.among: Among = frozenset()
         self.generation: Generation | None = None
         self.left = limit
+        #: Where numbers and arrays were found, with their types and values, if anybody asks.
+        self.marks: list[tuple[int, int, Any, Any]] | None = None
         self._data = b""
         self._at = 0
         self._kept = bytearray()
@@ -92,6 +96,11 @@ class Source:
         """Bytes held of what is not complete."""
         held = 0 if self._taken is None or self._hole is None else self._taken.nbytes
         return len(self._data) - self._at + len(self._kept) + held
+
+    @property
+    def done(self) -> bool:
+        """Whether all that has come has been read."""
+        return self._at == len(self._data) and not self._kept and self._hole is None
 
     @property
     def wanted(self) -> int:
@@ -219,6 +228,8 @@ class Source:
         end = at + 4 + size
         self._want(end)
         value = np.frombuffer(self._data, dtype, 1, at + 4)[0].item()
+        if self.marks is not None:
+            self.marks.append((at + 4, end, dtype, value))
         self._go(end)
         return value
 
@@ -263,8 +274,11 @@ class Source:
             array = np.frombuffer(self._data[at:end], dtype)
         else:
             array = np.frombuffer(self._data, dtype, size // dtype.itemsize, at)
+        array = array.reshape(shape)
+        if self.marks is not None:
+            self.marks.append((at, end, dtype, array))
         self._go(end)
-        return array.reshape(shape)
+        return array
 
     def _fill(self, dtype: Any, shape: tuple[int, ...], size: int, at: int) -> None:
         """Makes room for numbers that have not all come; the rest goes there as it comes."""
