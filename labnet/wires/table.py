@@ -91,6 +91,14 @@ ROWS: tuple[Wire, ...] = (
         help="LeCroy oscilloscope programs: VISA INSTR sessions",
     ),
     Wire(
+        name="rogue",
+        server="labnet.wires.rogue.server",
+        client="labnet.wires.rogue.client.RogueClient",
+        port=9099,
+        help="PyRogue's SimpleClient, VirtualClient and PyDM: pickles and JSON over ZMQ",
+        zmq=True,
+    ),
+    Wire(
         name="pymodaq",
         server="labnet.wires.pymodaq.server",
         client="labnet.wires.pymodaq.control.Modules",

@@ -29,6 +29,9 @@ from labnet.wires.vxi11.codec import CreateLink, ErrorCode
 from tests.instrument.toy import Supply
 from tests.wires.hislip_toy import OPENING, SYNCHRONOUS
 from tests.wires.plesty_toy import SentReplies, Toy
+from tests.wires.rogue_toy import Toy as RogueToy
+from tests.wires.rogue_toy import ToyServer as RogueToyServer
+from tests.wires.rogue_toy import parts_of
 from tests.wires.toy_motor import ToyMotor
 from tests.wires.vectors import exchanges, records
 from tests.wires.vicp_toy import answers, connections
@@ -460,7 +463,52 @@ class Pymodaq(StreamWire):
         return word
 
 
-_ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Vxi11(), Hislip(), Plesty())
+class Rogue:
+    """Pickles and JSON over ZMQ, each to its own port; the answers of the text port are asked."""
+
+    name = "rogue"
+    waits = False
+    options = {"max_request": 1024}
+    splits = ("whole",)
+    half = b'{"path": "Toy.bench.lev'
+    too_long = json.dumps({"path": "x" * 2000, "attr": "get"}).encode()
+
+    def device(self, clock: Any) -> Device:
+        return RogueToy(clock)
+
+    def cases(self) -> list[list[bytes]]:
+        sent: dict[str, list[bytes]] = {}
+        for record in records("rogue"):
+            body = bytes.fromhex(record["frames"][-1])
+            if record["direction"] == "c2s" and record["socket"] != "pub" and b"Time" not in body:
+                sent.setdefault(record["case"], []).append(body)
+        return list(sent.values())
+
+    def serve(self, lab: Lab, device: str, **options: Any) -> Callable[[], Client]:
+        names = {device: device}
+        if "Psu" in lab.devices()[device].children:
+            names |= parts_of(device)
+        common = ServeOptions(name=self.name, devices=names)
+        server = RogueToyServer(lab.reactor, lab=lab, common=common, root="Toy", **options)
+        return server.client
+
+    def _request(self, path: str, attr: str, *args: Any) -> bytes:
+        return json.dumps({"path": f"Toy.{path}", "attr": attr, "args": args}).encode()
+
+    def read(self) -> bytes:
+        return self._request("bench.level", "get")
+
+    def write(self, value: float) -> bytes:
+        return self._request("bench.level", "set", float(value))
+
+    def lock(self, name: str) -> bytes:
+        return self._request("Locks.Lock", "__call__", "bench")
+
+    def succeeded(self, reply: bytes) -> bool:
+        return bool(reply) and not reply.startswith(b"EXCEPTION: ")
+
+
+_ALL: tuple[Adapter, ...] = (Tsv(), Scpi(), Vicp(), Vxi11(), Hislip(), Plesty(), Rogue())
 ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ALL}
 #: Wires whose clients are devices: they are served none.
 DIALLING: dict[str, Pymodaq] = {adapter.name: adapter for adapter in (Pymodaq(),)}

@@ -173,6 +173,13 @@ class LabCommand(Command):
     def command(self) -> CommandSpec:
         return self.node.state.spec
 
+    def call(
+        self, client: RogueProtocol, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        if not self.tree.runs(self.parent):
+            return None
+        return super().call(client, args, kwargs)
+
     def run(
         self, client: RogueProtocol, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:

@@ -14,7 +14,7 @@ from labnet.values import BOOL
 from labnet.wires.rogue.commands import LabCommand
 from labnet.wires.rogue.model import DEVICE, NODE, Func
 from labnet.wires.rogue.nodes import NODE_ATTRIBUTES, Attribute, TreeNode, shows, then
-from labnet.wires.rogue.own import OwnCommand, OwnVariable
+from labnet.wires.rogue.own import EnableVariable, OwnCommand, OwnVariable
 from labnet.wires.rogue.variables import LabVariable, Variable
 from labnet.wires.rogue.yaml import block
 
@@ -85,10 +85,11 @@ class TreeDevice(TreeNode):
 
     def add_usual(self) -> None:
         """What every device has: whether it is enabled, and commands to read and write it."""
-        self.add_own(
-            "enable", BOOL, self.enabled, self.enable, groups=("Enable",),
+        spec = ParameterSpec(
+            name="enable", kind=BOOL, groups=("Enable",),
             help="Determines if device is enabled for hardware access",
         )  # fmt: skip
+        self.add(EnableVariable(self.tree, self, spec, self.enabled, self.enable))
         without = "of device without recursion"
         self.add_command("ReadDevice", self.read_here, help=f"Force read {without}")
         self.add_command("WriteDevice", self.write_here, help=f"Force write {without}")
@@ -99,15 +100,14 @@ class TreeDevice(TreeNode):
     def children(self) -> Iterator[TreeNode]:
         return iter(self._children.values())
 
-    def enabled(self) -> bool:
-        """Whether the device can be used."""
+    def enabled(self) -> bool | str:
+        """Whether the commands of the device run: False, or ``parent`` for what is in another."""
         return True
 
-    def enable(self, client: RogueProtocol, value: bool) -> Any:
-        """Opens or closes the connection to the hardware."""
+    def enable(self, client: RogueProtocol, value: bool) -> None:
+        """Lets the commands of the device run, or not."""
         if value is not True:
             raise NotAllowed(f"{self.path} is no hardware that could be disabled")
-        return None
 
     # What is read and written at once.
 
@@ -209,11 +209,12 @@ TreeDevice.attributes = {
 class LabDevice(TreeDevice):
     """A device of the lab, or a part of one."""
 
-    __slots__ = ("node",)
+    __slots__ = ("_disabled", "node")
 
     def __init__(self, tree: Tree, name: str, parent: TreeNode, node: DeviceNode) -> None:
         super().__init__(tree, name, parent)
         self.node = node
+        self._disabled = False
         self.add_usual()
 
     @property
@@ -221,15 +222,16 @@ class LabDevice(TreeDevice):
         identity = self.node.identity
         return f"{identity.maker} {identity.model} {identity.serial}".strip()
 
-    def enabled(self) -> bool:
-        return self.node.top.device_queue.unavailable is None
+    def enabled(self) -> bool | str:
+        if self._disabled:
+            return False
+        outer = self.parent
+        assert isinstance(outer, TreeDevice)
+        return True if outer.enabled() is True else "parent"
 
-    def enable(self, client: RogueProtocol, value: bool) -> Any:
-        if value == self.enabled():
-            return None
-        session = client.session
-        change = session.connect if value else session.disconnect
-        return change(self.node.path)
+    def enable(self, client: RogueProtocol, value: bool) -> None:
+        client.session.check("call", (self.node,))
+        self._disabled = not value
 
     def child(self, name: str) -> TreeNode | None:
         found = self.node.children.get(name)

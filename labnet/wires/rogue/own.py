@@ -10,7 +10,7 @@ from labnet.errors import NotWritable
 from labnet.specs import CommandSpec, ParameterSpec
 from labnet.values import Reading
 from labnet.wires.rogue.commands import Command
-from labnet.wires.rogue.model import LOCAL_VARIABLE, NODE, VARIABLE
+from labnet.wires.rogue.model import ENABLE_VARIABLE, LOCAL_VARIABLE, NODE, VARIABLE
 from labnet.wires.rogue.nodes import TreeNode, then
 from labnet.wires.rogue.variables import (
     FUNCTIONS,
@@ -78,6 +78,15 @@ class OwnVariable(Variable):
         reading = self.now()
         self.tree.publisher.changed(self, reading)
         return reading
+
+
+class EnableVariable(OwnVariable):
+    """Whether a device is enabled: ``parent`` where it is, but what it is in is not."""
+
+    __slots__ = ()
+
+    class_name = "EnableVariable"
+    bases = (ENABLE_VARIABLE, VARIABLE, NODE)
 
 
 class OwnCommand(Command):

@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,7 +23,6 @@ from labnet import errors
 from labnet.errors import LabError
 from labnet.lab import Host, ServeOptions
 from labnet.logs import WireLog
-from labnet.options import key
 from labnet.transports.listening import CannotListen
 from labnet.transports.zmq import (
     Parts,
@@ -114,20 +113,35 @@ _PORT: Final = re.compile(r"(tcp://.*):(\d+|\*)\Z")
 class Options:
     """The keys of a section with ``wire = rogue``."""
 
-    root: str = key("lab", "name of the root, with which all paths begin")
-    inc_groups: tuple[str, ...] = key(
-        (), "only variables in one of these groups are published; empty: all"
+    root: str = field(
+        default="lab", metadata={"help": "name of the root, with which all paths begin"}
     )
-    exc_groups: tuple[str, ...] = key(
-        ("NoServe",), "variables in one of these groups are not published"
+    inc_groups: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "only variables in one of these groups are published; empty: all"},
     )
-    strict_types: bool = key(
-        True, "whether an int is refused for a float, as PyRogue's servers do"
+    exc_groups: tuple[str, ...] = field(
+        default=("NoServe",),
+        metadata={"help": "variables in one of these groups are not published"},
     )
-    max_request: int = key(MAX_REQUEST, "longest request", "bytes", (1024, 1 << 30))
-    max_reply: int = key(MAX_REPLY, "longest reply", "bytes", (1024, 1 << 30))
-    max_queued: int = key(
-        1000, "updates that wait for a slow subscriber; it misses more", limits=(1, 1_000_000)
+    strict_types: bool = field(
+        default=True,
+        metadata={"help": "whether an int is refused for a float, as PyRogue's servers do"},
+    )
+    max_request: int = field(
+        default=MAX_REQUEST,
+        metadata={"help": "longest request", "unit": "bytes", "limits": (1024, 1 << 30)},
+    )
+    max_reply: int = field(
+        default=MAX_REPLY,
+        metadata={"help": "longest reply", "unit": "bytes", "limits": (1024, 1 << 30)},
+    )
+    max_queued: int = field(
+        default=1000,
+        metadata={
+            "help": "updates that wait for a slow subscriber; it misses those beyond",
+            "limits": (1, 1_000_000),
+        },
     )
 
 

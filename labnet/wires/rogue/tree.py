@@ -15,7 +15,6 @@ from labnet.updates import Subscription, Update
 from labnet.wires.rogue.codec import ROOT_PATH
 from labnet.wires.rogue.devices import LabDevice
 from labnet.wires.rogue.nodes import TreeNode
-from labnet.wires.rogue.own import OwnVariable
 from labnet.wires.rogue.publisher import Publisher
 from labnet.wires.rogue.root import RootNode
 from labnet.wires.rogue.variables import Variable
@@ -135,6 +134,10 @@ class Tree:
                 return node
         raise UnknownName(text, self.devices)
 
+    def runs(self, device: TreeNode | None) -> bool:
+        """Whether the commands of a device run."""
+        return not isinstance(device, LabDevice) or device.enabled() is True
+
     # Changes
 
     def _changed(self, changes: list[Update]) -> None:
@@ -146,8 +149,6 @@ class Tree:
                         self.publisher.changed(variable, change.reading)
             elif change.what == "lock":
                 self.root.locks.changed()
-            else:
-                self._told_of(change.path)
 
     def _variables(self, path: str) -> tuple[Variable, ...]:
         """The variables that show the lab's parameter at `path`."""
@@ -162,14 +163,6 @@ class Tree:
             self._heard.clear()
         self._heard[path] = tuple(found)
         return self._heard[path]
-
-    def _told_of(self, path: str) -> None:
-        """A device was lost, or is back."""
-        for device in self.devices.values():
-            if device.node.top.path == path:
-                enable = device.child("enable")
-                if isinstance(enable, OwnVariable):
-                    enable.tell()
 
     def turn(self) -> Deferred[None]:
         """Fires when others have had their turn."""
