@@ -206,9 +206,9 @@ class Exchange:
 
 def _result(deferred: Deferred[Any]) -> Any:
     """The result of a Deferred that has fired; raises its failure."""
-    found: list[Any] = []
-    deferred.addBoth(found.append)
-    if isinstance(found[0], Failure):
-        found[0].raiseException()
-    return found[0]
+    result = deferred.result
+    if isinstance(result, Failure):
+        deferred.addErrback(lambda _: None)
+        result.raiseException()
+    return result
 
