@@ -24,6 +24,7 @@ from labnet.lab import Lab, ServeOptions
 from labnet.values import LabeledArray
 from labnet.wires.pymodaq.codec import Generation
 from labnet.wires.pymodaq.dialler import Dialler, Options, dial
+from tests.interop.lab import LabProcess, start_lab
 from tests.interop.peers import PeerProcess, start
 
 GENERATIONS = {"3.6.13": "B", "4.4.11": "C4", "5.1.13": "D"}
@@ -318,3 +319,50 @@ class ConnectionTests(DialCase):
         await self.until(again, "clients", lambda clients: len(clients) == 1)
         where = await self.ordered(again, "get_actuator_value", reply="get_actuator_value")
         self.assertEqual(where, 10.0)
+
+
+LAB = """
+[lab]
+name = interop
+[device stage]
+driver = simulated.stage
+[serve stage-tsv]
+wire = tsv
+listen = tcp:0
+device = stage
+[dial stage]
+wire = pymodaq
+device = stage
+connect = 127.0.0.1:{port}
+as = ACTUATOR
+generation = {generation}
+"""
+
+
+class WholeLabTests(DialCase):
+    """A lab in a process of its own, by its configuration."""
+
+    async def lab_for(self, plugin: PeerProcess, version: str) -> LabProcess:
+        port = await plugin.ask("port")
+        lab = start_lab(self, LAB.format(port=port, generation=GENERATIONS[version]))
+        await self.until(plugin, "clients", lambda clients: clients == ["ACTUATOR"])
+        return lab
+
+    async def test_a_lab_that_stops(self) -> None:
+        for version in GENERATIONS:
+            plugin = await self.plugin(version, "move")
+            lab = await self.lab_for(plugin, version)
+            await self.until(plugin, "settings", lambda found: "velocity" in found)
+            await lab.stop()
+            await self.until(plugin, "clients", lambda clients: clients == [])
+
+    async def test_a_lab_that_is_killed(self) -> None:
+        """The plugin loses one client and goes on; a closed connection would freeze it."""
+        for version in GENERATIONS:
+            plugin = await self.plugin(version, "move", "0", "repaired" * (version == "5.1.13"))
+            lab = await self.lab_for(plugin, version)
+            await lab.kill()
+            await self.until(plugin, "clients", lambda clients: clients == [])
+            await self.lab_for(plugin, version)
+            where = await self.ordered(plugin, "get_actuator_value", reply="get_actuator_value")
+            self.assertEqual(where, 0.0)
