@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from labnet.device import Device, parameter
 from labnet.lab import Lab
 from tests.wires.adapters import ADAPTERS, Adapter, Client
+from tests.wires.rogue_port import RoguePort
 
 MUTATIONS = 10_000
 #: Damaged messages that one bad client sends before it vanishes.
@@ -54,8 +55,8 @@ class MutationTests(SynchronousTestCase):
 
     log = Logger()
 
-    def check(self, name: str) -> None:
-        wire = ADAPTERS[name]
+    def check(self, name: str, other: Adapter | None = None) -> None:
+        wire = other or ADAPTERS[name]
         reactor: Any = MemoryReactorClock()
         lab = Lab(reactor, reactor)
         lab.attach("bench", Bench())
@@ -124,3 +125,9 @@ class MutationTests(SynchronousTestCase):
 
     def test_hislip(self) -> None:
         self.check("hislip")
+
+    def test_rogue_pickles(self) -> None:
+        self.check("rogue, binary port", RoguePort("bin"))
+
+    def test_rogue_json(self) -> None:
+        self.check("rogue, text port", RoguePort("str"))
