@@ -327,6 +327,34 @@ class AsDevice(TestCase):
         wave = (await self.session.get("far.psu.wave")).value
         self.assertEqual(wave.tolist(), [0.0, 1.0, 2.0, 3.0])
 
+    async def test_locks_hold_there_too(self) -> None:
+        await self.attach()
+        client = self.dial("rogue", self.listener.address)
+        self.addCleanup(client.close)
+        for resource in ("far", "far.psu.volts"):
+            await self.session.lock([resource])
+            with self.assertRaises(Locked) as caught:
+                await client.set("lab.psu.volts", 2.0)
+            self.assertEqual(caught.exception.holder.wire, "rogue")
+            await self.session.set("far.psu.volts", 3.0)
+            self.session.unlock()
+            while True:  # the lock there is given back a little later
+                try:
+                    await client.set("lab.psu.volts", 2.0)
+                    break
+                except Locked:
+                    pass
+
+    async def test_a_lock_that_is_taken_there(self) -> None:
+        await self.attach()
+        client = self.dial("rogue", self.listener.address)
+        self.addCleanup(client.close)
+        await client.exec("lab.Locks.Lock", "psu.volts")
+        with self.assertRaises(Locked):
+            await self.session.lock(["far"])
+        await client.exec("lab.Locks.Unlock")
+        await self.session.lock(["far"])
+
     async def test_updates_come_through(self) -> None:
         await self.attach()
         await self.device.client.node("lab.Time").fetch()

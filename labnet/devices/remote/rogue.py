@@ -33,6 +33,9 @@ MAX_MEMBERS: Final = 20_000
 SIGN_OF_LIFE: Final = 3.0
 """Seconds that a server has for a sign of life."""
 
+LOCKS: Final = "Locks"
+"""The child of a labnet's root with the commands for its locks."""
+
 _ACCESS: Final[Mapping[str, str]] = {"RW": "rw", "RO": "r", "WO": "w"}
 _KINDS: Final[tuple[tuple[re.Pattern[str], Kind], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
@@ -83,6 +86,7 @@ class RogueDevice(RemoteDevice):
         self.client = mirror = client.mirror(link_timeout=self._silence)
         await client.close()
         await mirror.connect()
+        self.locks_there = _has_locks(mirror)
         wanted = [node for node in mirror if self._wanted(node)]
         if len(wanted) > MAX_MEMBERS:
             raise DeviceFault(
@@ -136,6 +140,39 @@ class RogueDevice(RemoteDevice):
             urgent=stop,
         )
 
+    # Locks: PyRogue has none, another labnet has
+
+    async def lock_there(self, path: str, holder: str, wait: float) -> None:
+        """Takes the locks of a labnet for what is at `path`, or for all its devices; all or none.
+
+        They belong to this connection, and `holder` is their note.
+        """
+        taken: list[str] = []
+        try:
+            for name in self._lockable(path):
+                await self._locks("Lock", name, 0.0, holder)
+                taken.append(name)
+        except LabError:
+            for name in taken:
+                await self._locks("Unlock", name)
+            raise
+
+    async def unlock_there(self, path: str) -> None:
+        """Gives them back."""
+        for name in self._lockable(path):
+            await self._locks("Unlock", name)
+
+    def _lockable(self, path: str) -> list[str]:
+        """The devices of the lab there, or `path` if it lies in one: the rest is the server's."""
+        children = self.client.top.children.items()
+        devices = [name for name, node in children if node.is_device and name != LOCKS]
+        if not path:
+            return devices
+        return [path] if path.partition(".")[0] in devices else []
+
+    def _locks(self, command: str, *args: Any) -> Deferred[Any]:
+        return self.ask(lambda client: client.exec(f"{client.top.path}.{LOCKS}.{command}", *args))
+
     # Requests and updates
 
     def _get(self, path: str) -> Deferred[Any]:
@@ -165,6 +202,11 @@ class RogueDevice(RemoteDevice):
         if self.client is None:
             return succeed(None)
         return self.ask(lambda client: client.alive(SIGN_OF_LIFE))
+
+
+def _has_locks(mirror: Any) -> bool:
+    locks = mirror.top.children.get(LOCKS)
+    return locks is not None and {"Lock", "Unlock", "Use"} <= locks.children.keys()
 
 
 def kind_from(info: Any) -> Kind:

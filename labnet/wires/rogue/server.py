@@ -322,6 +322,7 @@ class RogueServer:
             self._beat.cancel()
             self._beat = None
         self._stop_watching()
+        self.tree.publisher.outlet = None  # clients that go now free locks, which is news
         self.binary.close()
         self.text.close()
         self.tree.close()
