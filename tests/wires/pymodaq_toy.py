@@ -21,10 +21,10 @@ from labnet.wires.pymodaq.codec import (
 )
 from labnet.wires.pymodaq.hardware import HardwareProtocol, Manners
 from labnet.wires.pymodaq.messages import Info, MoveDone, PositionIs
-from labnet.wires.pymodaq.offered import Actuator, Grabber, Module
+from labnet.wires.pymodaq.offered import Offered, OfferedActuator, OfferedGrabber
 
 
-class Slide(Actuator):
+class Slide(OfferedActuator):
     """Moves in two seconds, in mm; is at the middle after one."""
 
     name = "slide"
@@ -75,7 +75,7 @@ class Slide(Actuator):
         self.stopped += 1
 
 
-class Eye(Grabber):
+class Eye(OfferedGrabber):
     """Gives what it is told to."""
 
     name = "eye"
@@ -97,7 +97,7 @@ class Program:
 
     def __init__(
         self,
-        module: Module,
+        module: Offered,
         generation: Generation = Generation.C4,
         clock: Clock | None = None,
         **manners: Any,

@@ -28,7 +28,7 @@ from labnet.wires.pymodaq.codec import (
     encode_bytes,
 )
 from labnet.wires.pymodaq.hardware import Manners
-from labnet.wires.pymodaq.offered import Actuator
+from labnet.wires.pymodaq.offered import OfferedActuator
 from labnet.wires.pymodaq.offering import FIRST_PAUSE, LONGEST_PAUSE, Offer, offer
 from tests.wires.pymodaq_toy import Eye, Slide, shown
 
@@ -162,7 +162,7 @@ class PauseTests(SynchronousTestCase):
 
     def test_pauses_grow(self) -> None:
         clock = Clock()
-        service = Offer(Actuator, "127.0.0.1:1", Manners(), reactor=clock, clock=clock)
+        service = Offer(OfferedActuator, "127.0.0.1:1", Manners(), reactor=clock, clock=clock)
         pauses = [service._pause(failures) for failures in range(1, 30)]
         self.assertGreater(pauses[0], FIRST_PAUSE)
         self.assertGreater(pauses[3], 2 * pauses[0])
@@ -181,7 +181,7 @@ class PauseTests(SynchronousTestCase):
         from twisted.internet.testing import StringTransport
 
         endpoint: Any = Endpoint()
-        service = Offer(Actuator, endpoint, Manners(), reactor=clock, clock=clock)
+        service = Offer(OfferedActuator, endpoint, Manners(), reactor=clock, clock=clock)
         service.startService()
         times = []
         for _ in range(8):

@@ -8,7 +8,7 @@ by its command ``grab``, or by the parameters that the section names.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
@@ -17,14 +17,13 @@ from twisted.internet.task import deferLater
 from labnet.errors import BadArguments, LabError
 from labnet.lab import Host, ServeOptions
 from labnet.logs import Logger
-from labnet.options import key
 from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
 from labnet.session import Session
 from labnet.updates import Update
 from labnet.values import ArrayKind, ComplexKind, FloatKind, IntKind, LabeledArray, Reading
 from labnet.wires.pymodaq.codec import MAX_MESSAGE, Generation, Kind, Setting
 from labnet.wires.pymodaq.hardware import Manners
-from labnet.wires.pymodaq.offered import Actuator, Grabber, Link, Module
+from labnet.wires.pymodaq.offered import Link, Offered, OfferedActuator, OfferedGrabber
 from labnet.wires.pymodaq.offering import PORT, Offer
 from labnet.wires.pymodaq.tree import Tree
 
@@ -34,34 +33,38 @@ SETTLING = 0.5
 log = Logger()
 
 
+def _key(default: Any, help: str, unit: str = "", limits: tuple[float, float] | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "unit": unit, "limits": limits})
+
+
 @dataclass(frozen=True)
 class Options:
     """The keys of a ``[dial NAME]`` section with ``wire = pymodaq`` beyond the common ones."""
 
-    as_: Literal["ACTUATOR", "GRABBER", "auto"] = key(
+    as_: Literal["ACTUATOR", "GRABBER", "auto"] = _key(
         "auto", "what the device is offered as; auto: GRABBER if it has a command grab"
     )
-    generation: Generation = key(
+    generation: Generation = _key(
         Generation.C4, "layout of the messages, by the version of PyMoDAQ that is dialled"
     )
-    channels: tuple[str, ...] = key(
+    channels: tuple[str, ...] = _key(
         (), "parameters or commands that a detector is read by, instead of its grab"
     )
-    report: float = key(
+    report: float = _key(
         0.2, "time between the positions that are sent during a move", "s", (0.01, 3600)
     )
-    push_positions: Literal["yes", "no", "auto"] = key(
+    push_positions: Literal["yes", "no", "auto"] = _key(
         "auto", "whether positions are sent whenever they change; auto: in generation D, whose"
         " programs cannot ask"
     )
-    push_frames: float = key(
+    push_frames: float = _key(
         0.0, "time between frames that are sent without being asked for; 0: none", "s", (0, 86400)
     )
-    idle: float = key(
+    idle: float = _key(
         0.0, "a connection on which nothing has come for so long is made anew; 0: never", "s",
         (0, 86400),
     )
-    max_message: int = key(
+    max_message: int = _key(
         MAX_MESSAGE, "longest message of the other side", "bytes", (1024, (1 << 32) - 1)
     )
 
@@ -69,7 +72,7 @@ class Options:
 class _LabModule:
     """What both kinds have of the lab: a session as long as the connection, and the settings."""
 
-    def __init__(self, session: Session, tree: Tree, base: Module) -> None:
+    def __init__(self, session: Session, tree: Tree, base: Offered) -> None:
         self.session = session
         self.tree = tree
         self._base = base
@@ -111,7 +114,7 @@ class _LabModule:
             self._settling.cancel()
 
 
-class LabActuator(Actuator):
+class LabActuator(OfferedActuator):
     """A device, or one number of it, as an actuator."""
 
     def __init__(self, session: Session, node: Node) -> None:
@@ -173,7 +176,7 @@ class LabActuator(Actuator):
                 self.moved(update.reading.value)
 
 
-class LabGrabber(Grabber):
+class LabGrabber(OfferedGrabber):
     """A device as a detector: its command ``grab``, or parameters of it."""
 
     def __init__(self, session: Session, node: Node, channels: Sequence[Node]) -> None:
@@ -276,7 +279,7 @@ def kind_of(node: Node, options: Options) -> Kind:
 
 def module_maker(
     host: Host, address: str, common: ServeOptions, options: Options
-) -> Callable[[], Module]:
+) -> Callable[[], Offered]:
     """Makes the module for each connection, with a session of its own.
 
     Raises `LabError` for a device that cannot be offered so.
@@ -287,7 +290,7 @@ def module_maker(
             "pymodaq", address, name=common.name or None, timeout=common.timeout
         )
 
-    def make() -> Module:
+    def make() -> Offered:
         opened = session()
         node = opened.resolve(common.device or "")
         if kind_of(node, options) == "ACTUATOR":

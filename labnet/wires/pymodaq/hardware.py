@@ -57,7 +57,7 @@ from labnet.wires.pymodaq.codec import (
     read_settings,
     write_settings,
 )
-from labnet.wires.pymodaq.offered import Actuator, Grabber, Module, frame_of, settle
+from labnet.wires.pymodaq.offered import Offered, OfferedActuator, OfferedGrabber, frame_of, settle
 from labnet.wires.pymodaq.sending import axes_of, for_plugins, same_units
 
 WAITING = 64
@@ -95,7 +95,7 @@ class HardwareProtocol(ClientProtocol):
 
     log = Logger()
 
-    def __init__(self, module: Module, manners: Manners, where: str, clock: Any) -> None:
+    def __init__(self, module: Offered, manners: Manners, where: str, clock: Any) -> None:
         super().__init__(where)
         self.module = module
         self.manners = manners
@@ -241,19 +241,19 @@ class HardwareProtocol(ClientProtocol):
 
     def _obey(self, message: Message) -> None:
         module = self.module
-        if isinstance(message, SendData) and isinstance(module, Grabber):
+        if isinstance(message, SendData) and isinstance(module, OfferedGrabber):
             self._grabs.append(message.dim)
             if not self._grabbing:
                 self._run(self._grab())
             self._throttle()
         elif isinstance(message, SetInfo):
             self._run(self._set(message))
-        elif isinstance(module, Actuator):
+        elif isinstance(module, OfferedActuator):
             self._obey_moves(module, message)
         else:
             self._refuse(f"{module.name} is a detector; it cannot {message.spoken}")
 
-    def _obey_moves(self, module: Actuator, message: Message) -> None:
+    def _obey_moves(self, module: OfferedActuator, message: Message) -> None:
         match message:
             case CheckPosition() | GetActuatorValue():
                 self._run(self._tell_position(module))
@@ -311,14 +311,14 @@ class HardwareProtocol(ClientProtocol):
 
     # Moves
 
-    def _position(self, module: Actuator, value: Any) -> Data:
+    def _position(self, module: OfferedActuator, value: Any) -> Data:
         return position(float(value), module.units, module.name, time.time())
 
-    async def _tell_position(self, module: Actuator) -> None:
+    async def _tell_position(self, module: OfferedActuator) -> None:
         self._send(PositionIs(self._position(module, await settle(module.position))))
 
     async def _move(
-        self, module: Actuator, go: Callable[..., Any], order: Data | None = None
+        self, module: OfferedActuator, go: Callable[..., Any], order: Data | None = None
     ) -> None:
         """Positions while it goes, ``move_done`` at its end, and never after a refusal."""
         self._moves += 1
@@ -337,14 +337,14 @@ class HardwareProtocol(ClientProtocol):
             self._moves -= 1
         self._send(MoveDone(self._position(module, reached)))
 
-    async def _not_moved(self, module: Actuator, reason: str) -> None:
+    async def _not_moved(self, module: OfferedActuator, reason: str) -> None:
         """Where it stands, and why."""
         try:
             await self._tell_position(module)
         finally:
             self._refuse(reason)
 
-    def _wanted(self, module: Actuator, order: Data) -> float:
+    def _wanted(self, module: OfferedActuator, order: Data) -> float:
         """The number that a move is ordered by; BadArguments if it is none, or in other units."""
         try:
             value = order.value
@@ -359,12 +359,12 @@ class HardwareProtocol(ClientProtocol):
         return value
 
     def _report(self) -> None:
-        if self._moves and isinstance(self.module, Actuator):
+        if self._moves and isinstance(self.module, OfferedActuator):
             self._later("report", self.manners.report, self._report)
             if not self._full:
                 self._run(self._tell_position(self.module))
 
-    async def _stop(self, module: Actuator) -> None:
+    async def _stop(self, module: OfferedActuator) -> None:
         await settle(module.stop)
 
     # Frames
@@ -383,7 +383,7 @@ class HardwareProtocol(ClientProtocol):
 
     async def _grab_one(self, dim: str) -> None:
         module = self.module
-        assert isinstance(module, Grabber)
+        assert isinstance(module, OfferedGrabber)
         try:
             self.frame(frame_of(await settle(module.grab, dim), module.name, time.time()))
         except CancelledError:
@@ -417,7 +417,7 @@ class HardwareProtocol(ClientProtocol):
 
     def _push_frame(self) -> None:
         self._later("frame", self.manners.push_frames, self._push_frame)
-        if isinstance(self.module, Grabber) and not (self._grabbing or self._full):
+        if isinstance(self.module, OfferedGrabber) and not (self._grabbing or self._full):
             self._grabs.append("ND")
             self._run(self._grab())
 
@@ -462,10 +462,10 @@ class HardwareProtocol(ClientProtocol):
             self._later("push", self.manners.report, self._push_position)
 
     def _push_position(self) -> None:
-        if isinstance(self.module, Actuator) and not self._moves:
+        if isinstance(self.module, OfferedActuator) and not self._moves:
             self._run(self._tell_new_position(self.module))
 
-    async def _tell_new_position(self, module: Actuator) -> None:
+    async def _tell_new_position(self, module: OfferedActuator) -> None:
         where = await settle(module.position)
         if where != self._last_pushed and not self._full:
             self._last_pushed = where

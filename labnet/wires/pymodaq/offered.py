@@ -1,7 +1,7 @@
 """What a program offers to PyMoDAQ: an actuator that it moves, or a detector that it grabs from.
 
-Subclass `Actuator` or `Grabber`, or give `module_of` any object with such methods. Each method may
-return its result, return a Deferred of it, or be a coroutine.
+Subclass `OfferedActuator` or `OfferedGrabber`, or give `module_of` any object with such methods.
+Each method may return its result, return a Deferred of it, or be a coroutine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Link(Protocol):
     def frame(self, frame: DataToExport) -> None: ...
 
 
-class Module:
+class Offered:
     """What both kinds share: a name, a tree of settings, and those who are told of changes."""
 
     kind: ClassVar[Kind]
@@ -67,7 +67,7 @@ class Module:
             link.setting_changed(path, setting)
 
 
-class Actuator(Module):
+class OfferedActuator(Offered):
     """Something that is moved; positions are in `units`."""
 
     kind: ClassVar[Kind] = "ACTUATOR"
@@ -111,7 +111,7 @@ class Actuator(Module):
             link.moved(position)
 
 
-class Grabber(Module):
+class OfferedGrabber(Offered):
     """Something that data are grabbed from."""
 
     kind: ClassVar[Kind] = "GRABBER"
@@ -129,7 +129,7 @@ class Grabber(Module):
             link.frame(frame)
 
 
-class ObjectActuator(Actuator):
+class ObjectActuator(OfferedActuator):
     """Any object with ``move_abs`` and ``position`` (a method or an attribute) as an actuator.
 
     ``move_rel``, ``move_home`` (or ``home``), ``stop`` (or ``stop_motion``) and ``units`` are used
@@ -154,7 +154,7 @@ class ObjectActuator(Actuator):
         return where() if callable(where) else where
 
 
-class ObjectGrabber(Grabber):
+class ObjectGrabber(OfferedGrabber):
     """Any object with ``grab`` (with or without the dimensions that are wanted) as a detector."""
 
     def __init__(self, target: Any) -> None:
@@ -167,10 +167,10 @@ class ObjectGrabber(Grabber):
         return self._target.grab(dim) if self._dims else self._target.grab()
 
 
-def module_of(target: Any, kind: Kind | None = None) -> Module:
+def module_of(target: Any, kind: Kind | None = None) -> Offered:
     """`target` as a module; BadArguments for an object that can be neither moved nor grabbed from.
     """
-    if isinstance(target, Module):
+    if isinstance(target, Offered):
         return target
     can_move = _method(target, "move_abs") is not None and hasattr(target, "position")
     if can_move and kind != "GRABBER":

@@ -21,7 +21,7 @@ from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.wires.pymodaq.codec import Generation, Kind
 from labnet.wires.pymodaq.codec import generation as generation_called
 from labnet.wires.pymodaq.hardware import DRAIN, HardwareProtocol, Manners
-from labnet.wires.pymodaq.offered import Module, module_of
+from labnet.wires.pymodaq.offered import Offered, module_of
 
 PORT = 6341
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -50,7 +50,7 @@ class Offer(Service):
 
     def __init__(
         self,
-        make: Callable[[], Module],
+        make: Callable[[], Offered],
         address: str | IStreamClientEndpoint,
         manners: Manners,
         *,
@@ -162,7 +162,7 @@ def offer(
 ) -> Offer:
     """A service that offers `target` to the program that listens at `address`; start it to dial.
 
-    `target` is a `Module`, or any object with ``move_abs`` and ``position``, or with ``grab``;
+    `target` is a `Offered`, or any object with ``move_abs`` and ``position``, or with ``grab``;
     `kind` says which for one that has both. The generation is that of the program's PyMoDAQ: a
     wrong one is refused by it, and a program of generation D never listens again. `manners` are
     the fields of `Manners`.
