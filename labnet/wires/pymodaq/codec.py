@@ -13,7 +13,7 @@ what is left, ``decoder.generation`` the one if it is known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from labnet.wires.pymodaq.generations import (
@@ -117,6 +117,18 @@ class Decoder:
         return self._source.wanted
 
     @property
+    def room(self) -> memoryview | None:
+        """Where the rest of that array belongs, for who can receive it there; then call `took`."""
+        return self._source.room
+
+    def took(self, size: int) -> list[Message]:
+        """So many bytes were received into `room`: the messages that they complete."""
+        found: list[Message] = []
+        if self._source.took(size):
+            self._guarded(lambda: self._read(found))
+        return found
+
+    @property
     def inside(self) -> bool:
         """Whether a message has begun that is not complete."""
         return self._begun or self.pending > 0
@@ -129,19 +141,20 @@ class Decoder:
                 return [message]
         found: list[Message] = []
         if not self.fault and data:
-            try:
-                if len(data) <= LONGEST and not self._begun and self._source.done:
-                    self._learn(bytes(data), found)
-                else:
-                    self._feed(data, found)
-            except Malformed as error:
-                self.fault = str(error)
-                self._pattern = None
-                self._steps.close()
-                self._source = Source(self._source.among)
+            alone = len(data) <= LONGEST and not self._begun and self._source.done
+            self._guarded(lambda: (self._learn if alone else self._feed)(data, found))
         return found
 
-    def _learn(self, data: bytes, found: list[Message]) -> None:
+    def _guarded(self, read: Callable[[], None]) -> None:
+        try:
+            read()
+        except Malformed as error:
+            self.fault = str(error)
+            self._pattern = None
+            self._steps.close()
+            self._source = Source(self._source.among)
+
+    def _learn(self, data: bytes | memoryview, found: list[Message]) -> None:
         """What a message looks like, if `data` is just one; the next one may look like it."""
         source = self._source
         marks: list[Any] = []
@@ -151,15 +164,17 @@ class Decoder:
         finally:
             source.marks = None
         if len(found) == 1 and source.generation is not None and source.done and not self._begun:
-            pattern = learn(data, [Mark(*mark) for mark in marks], found[0])
+            pattern = learn(bytes(data), [Mark(*mark) for mark in marks], found[0])
             if pattern is not None:
                 self._pattern = pattern
 
     def _feed(self, data: bytes | memoryview, found: list[Message]) -> None:
-        source = self._source
-        if not source.feed(data):
-            return
-        value: Any = source.filled()
+        if self._source.feed(data):
+            self._read(found)
+
+    def _read(self, found: list[Message]) -> None:
+        """Goes on reading with what has come."""
+        value: Any = self._source.filled()
         while True:
             if value is None:
                 try:

@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from labnet.transports.prompt import Pace, read_as_much
+from labnet.transports.prompt import Pace
+from labnet.transports.receiving import receive_into
 from labnet.wires.pymodaq.codec import (
     ANY,
     FROM_HARDWARE,
@@ -26,6 +27,11 @@ from labnet.wires.pymodaq.primitives import Malformed
 
 SLICE = 4096
 """Bytes that are read as messages at a time, beside arrays: they may be many small ones."""
+
+DIRECT = 32 * 1024
+"""Bytes of an array still to come, from which on it is received without a copy."""
+
+DIRECT_A_TURN = 4 * 1024 * 1024
 
 GOODBYE = "it has said goodbye"
 
@@ -77,10 +83,25 @@ class ModuleConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         assert self._pace is not None
-        read_as_much(self.transport, len(data))
         self._heard = self._owner.clock.seconds()
         self._data.append(data)
         self._pace.received(len(data))
+        if self._decoder.wanted >= DIRECT:
+            self._receive()
+
+    def _receive(self) -> None:
+        """Takes the rest of a large array from the socket to where it belongs."""
+        assert self._pace is not None
+        decoder, left = self._decoder, DIRECT_A_TURN
+        while left > 0 and not (self._data or self._reason or self._pace.held):
+            room = decoder.room
+            size = 0 if room is None else receive_into(self.transport, room)
+            if not size:
+                break
+            left -= size
+            self._messages.extend(decoder.took(size))
+        if self._messages:
+            self._pace.received()
 
     # Messages
 

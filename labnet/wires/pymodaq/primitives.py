@@ -107,6 +107,21 @@ class Source:
         """Bytes that are still to come of the array that is being received."""
         return 0 if self._hole is None else len(self._hole)
 
+    @property
+    def room(self) -> memoryview | None:
+        """Where the rest of the array that is being received belongs; tell by `took` what came."""
+        return self._hole
+
+    def took(self, size: int) -> bool:
+        """So many bytes were put into `room`; whether the array is complete."""
+        assert self._hole is not None
+        self._hole = self._hole[size:]
+        if self._hole:
+            return False
+        self._hole = None
+        self._data, self._at = b"", 0
+        return True
+
     def feed(self, data: bytes | memoryview) -> bool:
         """More bytes; whether the step that ran short may be tried again.
 
@@ -115,11 +130,9 @@ class Source:
         if self._hole is not None:
             size = min(len(self._hole), len(data))
             self._hole[:size] = memoryview(data)[:size]
-            self._hole = self._hole[size:]
-            if self._hole:
+            if not self.took(size):
                 return False
-            self._hole = None
-            self._data, self._at = bytes(data[size:]), 0
+            self._data = bytes(data[size:])
             return True
         if self._kept:
             self._kept += data
