@@ -7,7 +7,7 @@ from importlib import import_module
 
 from benchmarks import machine
 
-SUITES = ("tsv", "plesty", "scpi", "vxi11", "hislip", "vicp", "locks", "idle", "start")
+SUITES = ("tsv", "plesty", "scpi", "vxi11", "hislip", "vicp", "visa", "locks", "idle", "start")
 
 
 def main() -> None:
