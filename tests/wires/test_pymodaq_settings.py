@@ -71,7 +71,7 @@ class SettingsTests(SynchronousTestCase):
             self.assertEqual(write_settings(read_settings(xml)), xml)
 
     def test_what_they_say(self) -> None:
-        wanted = ("<move_settings", "0.1, 20.0", "<mode")
+        wanted = ("<move_settings", "0.1, 20.0", "<mode ")
         tree = read_settings(next(x for x in self.recorded() if all(w in x for w in wanted)))
         self.assertEqual((tree.name, tree.is_group), ("move_settings", True))
         velocity = tree.child("velocity")

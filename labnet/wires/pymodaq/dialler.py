@@ -44,8 +44,9 @@ class Options:
     as_: Literal["ACTUATOR", "GRABBER", "auto"] = _key(
         "auto", "what the device is offered as; auto: GRABBER if it has a command grab"
     )
-    generation: Generation = _key(
-        Generation.C4, "layout of the messages, by the version of PyMoDAQ that is dialled"
+    generation: Generation = field(
+        default=Generation.C4,
+        metadata={"help": "layout of the messages, by the version of PyMoDAQ that is dialled"},
     )
     channels: tuple[str, ...] = _key(
         (), "parameters or commands that a detector is read by, instead of its grab"
