@@ -175,9 +175,23 @@ class VisaTests(TestCase):
         for size in (20_480, 40_960, 4096):
             text = "x" * (size - 3)
             self.assertEqual(await self.query("a", f'TEST:ECHO? "{text}"'), f'"{text}"')
-        await self.visa.ask("write_binary", "a", "TEST:LOAD ", [*pattern(1000)], datatype="B")
-        loaded = f"1000,{zlib.crc32(pattern(1000))}"
-        self.assertEqual(await self.query("a", "TEST:LOAD:SUM?"), loaded)
+        for size in (1000, 1_000_000):
+            data = [*pattern(size)]
+            await self.visa.ask("write_binary", "a", "TEST:LOAD ", data, datatype="B")
+            loaded = f"{size},{zlib.crc32(pattern(size))}"
+            self.assertEqual(await self.query("a", "TEST:LOAD:SUM?"), loaded)
+
+    async def test_64_sessions(self) -> None:
+        drivers = [start(self, "pyvisa-py", "visa_client") for _ in range(4)]
+        names = [(f"s{number}", drivers[number % 4]) for number in range(64)]
+        resource = f"VICP::{HOST}::INSTR"
+        await gatherResults(
+            [visa.ask("open", name, resource, timeout=20_000) for name, visa in names]
+        )
+        answers = await gatherResults(
+            [visa.ask("query", name, f'TEST:ECHO? "{name}"') for name, visa in names]
+        )
+        self.assertEqual([it.strip() for it in answers], [f'"{name}"' for name, _ in names])
 
     async def test_timeout_and_clear(self) -> None:
         await self.open("a", timeout=300)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
+import struct
 import zlib
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from labnet.errors import Locked, TimedOut
 from labnet.wires.hislip.client import HislipClient
 from labnet.wires.scpi.client import ScpiClient
+from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.client import Vxi11Client
+from labnet.wires.vxi11.codec import Program
+from labnet.wires.vxi11.rpc import encode_call
 from tests.interop.lab import ROOT, TWISTD, LabProcess, start_lab
 from tests.interop.namespace import Namespace
 from tests.interop.peers import DRIVERS, PeerError, PeerProcess, peer, start, tool
@@ -331,6 +337,28 @@ class PythonVxi11Tests(LabCase):
             self.assertEqual(await self.do(name, "ask", f"TEST:ECHO? {text}"), text)
 
 
+class Resetting:
+    """A bare connection that ends by a reset, in the middle of a call."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+
+    def answer(self, arguments: bytes) -> tuple[int, ...]:
+        """What create_link answers: error, link, port of the abort channel, longest piece."""
+        call = encode_call(1, Program.CORE, 1, codec.Procedure.CREATE_LINK, arguments)
+        self._socket.sendall(call)
+        reply = b""
+        while len(reply) < 44:
+            reply += self._socket.recv(44 - len(reply))
+        return struct.unpack(">4I", reply[28:])
+
+    def reset(self) -> None:
+        """Half a call, then the end."""
+        self._socket.sendall(encode_call(2, Program.ABORT, 1, 1, bytes(4))[:30])
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
 class ClientTests(LabCase):
     """labnet's own client, over real sockets."""
 
@@ -366,6 +394,29 @@ class ClientTests(LabCase):
         await client.write("TEST:SRQ 0.05")
         await asked
         self.assertEqual(await client.status_byte(), 65)
+
+    async def test_channels_that_end_abruptly(self) -> None:
+        """Half a call, then a reset, on either channel; a client that refuses service requests."""
+        client = self.client()
+        asked: list[None] = []
+        await client.on_service_request(lambda: asked.append(None))
+        link = await self.resetting(self.port)
+        abort_port = link.answer(codec.CreateLink(1, True, 0, b"inst1").encode())[2]
+        abort = await self.resetting(abort_port)
+        for channel in (abort, link):
+            with self.assertRaises(Locked):
+                await client.query("*IDN?")  # as long as the link is there, with its lock
+            channel.reset()
+        await client.lock(wait=30)
+        client._close_interrupts()  # as a program would that has crashed in part
+        await client.write("TEST:SRQ")
+        self.assertEqual(await client.status_byte(), 65)
+        self.assertEqual(asked, [])
+        self.assertEqual(await client.query("*IDN?"), IDENTITY)
+
+    async def resetting(self, port: int) -> Resetting:
+        """A new connection."""
+        return await deferToThread(Resetting, port)
 
     async def test_many_clients(self) -> None:
         clients = [self.client() for _ in range(64)]
