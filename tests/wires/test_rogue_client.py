@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -411,6 +415,80 @@ class BadDays(RogueCase):
         numbers = {parts[0] for parts in self.client.link.sent}
         self.assertEqual(len(numbers), 10)
         self.assertTrue(all(parts[1] == b"" for parts in self.client.link.sent))
+
+
+class Damaged(RogueCase):
+    """Damaged answers and updates: an error of the lab's or a value, and the next one is right."""
+
+    def damaged(self, bodies: list[bytes], count: int) -> Iterator[bytes]:
+        random = Random(20261121)
+        for _ in range(count):
+            body = bytearray(random.choice(bodies))
+            for _ in range(random.randint(1, 4)):
+                place = random.randrange(len(body) + 1)
+                size = random.choice((0, 1, 1, 1, 4))
+                body[place : place + size] = random.randbytes(random.choice((0, 1, 1, 3)))
+            yield bytes(body)
+
+    def recorded(self, socket: str) -> list[bytes]:
+        bodies = {body for (kind, _), all in self.recording.answers.items() for body in all
+                  if kind == socket}  # fmt: skip
+        return sorted(body for body in bodies if 0 < len(body) < 3000)
+
+    def check(self, client: Client, bodies: Iterator[bytes], good: bytes, value: Any) -> None:
+        outcomes: set[Any] = set()
+        for place, body in enumerate(bodies):
+            result = client.request(VOLTS, "get")
+            client.link.reply(body)
+            result.addCallbacks(
+                lambda _: "value", lambda failure: failure.trap(LabError).__name__
+            ).addCallback(outcomes.add)
+            self.assertTrue(result.called)
+            if place % 100 == 0:
+                result = client.request(VOLTS, "get")
+                client.link.reply(good)
+                self.assertEqual(self.successResultOf(result), value)
+        self.assertEqual(outcomes, {"value", "LabError"})
+        self.assertEqual(client.clock.getDelayedCalls(), [])
+
+    def test_ten_thousand_answers(self) -> None:
+        client = Client()
+        bodies = self.damaged(self.recorded("bin"), 10_000)
+        self.check(client, bodies, b"\x80\x04K\x05.", 5)
+
+    def test_ten_thousand_texts(self) -> None:
+        client = Client(text=True)
+        self.check(client, self.damaged(self.recorded("str"), 10_000), b"5", "5")
+
+    def test_ten_thousand_updates(self) -> None:
+        mirror = self.connected()
+        bodies = [body for some in self.recording.published.values() for body in some]
+        good = self.recording.published["pub.bool"][0]
+        for place, body in enumerate(self.damaged(bodies, 10_000)):
+            mirror.publish(body)
+            if place % 100 == 0:
+                mirror.publish(good)
+                self.assertIs(mirror.node("Toy.Psu.On").value, True)
+        self.assertGreater(mirror.counts["unreadable"], 1000)
+        self.assertGreater(mirror.counts["heard"], 100)
+
+    @given(st.lists(st.binary(max_size=8), max_size=5))
+    @settings(deadline=None, max_examples=300)
+    def test_envelopes(self, parts: list[bytes]) -> None:
+        client = Client()
+        result = client.request(VOLTS, "get")
+        client.link.received([b"", *parts])
+        self.assertNoResult(result)
+        client.link.reply(b"\x80\x04K\x05.")
+        self.assertEqual(self.successResultOf(result), 5)
+
+    @given(st.text(max_size=200))
+    @settings(deadline=None, max_examples=500)
+    def test_errors(self, text: str) -> None:
+        for kind in ("builtins.Exception", "a.BError"):
+            error = lab_error(RemoteException(text, kind), "x")
+            self.assertIsInstance(error, LabError)
+            self.assertTrue(str(error))
 
 
 class Words(SynchronousTestCase):
