@@ -20,6 +20,8 @@ class Turns:
         #: Whether somebody has the turn.
         self.taken = False
         self._waiting: deque[Deferred[None]] = deque()
+        self._passing = False  # `release` is at work
+        self._released = False  # and was called again meanwhile
 
     async def acquire(self) -> None:
         """Waits for the turn; who is cancelled meanwhile gives up the place in the queue."""
@@ -35,10 +37,19 @@ class Turns:
 
     def release(self) -> None:
         """The turn goes to who has waited longest."""
-        if self._waiting:
-            self._waiting.popleft().callback(None)
-        else:
+        if self._passing:  # by somebody who was done at once: hundreds of them may follow
+            self._released = True
+            return
+        self._passing = True
+        try:
+            while self._waiting:
+                self._released = False
+                self._waiting.popleft().callback(None)
+                if not self._released:
+                    return
             self.taken = False
+        finally:
+            self._passing = False
 
 
 class Watch:

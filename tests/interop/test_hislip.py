@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.trial.unittest import TestCase
 
-from labnet.errors import Locked, TimedOut
+from labnet.errors import Locked, NotConnected, TimedOut
 from labnet.wires.hislip.client import HislipClient
 from tests.interop.lab import start_lab
 from tests.interop.peers import PeerError, PeerProcess, peer, start
@@ -174,6 +174,14 @@ class VisaTests(HislipCase):
         await self.visa.ask("clear", "a")
         self.assertEqual(await self.query("a", "*IDN?"), IDENTITY)
 
+    async def test_sixty_four_sessions(self) -> None:
+        names = [str(number) for number in range(64)]
+        for name in names:
+            await self.open(name)
+        asked = [self.visa.ask("query", name, f'TEST:ECHO? "{name}"') for name in names]
+        answers = await gatherResults(asked)
+        self.assertEqual([answer.strip() for answer in answers], [f'"{name}"' for name in names])
+
     async def test_a_killed_client_leaves_nothing(self) -> None:
         other = self.driver()
         await self.open("a")
@@ -264,6 +272,39 @@ class ClientTests(HislipCase):
         await client.write("*SRE 1;TEST:SRQ 10 MS")
         self.assertEqual(await asked, 0x41)
         self.assertEqual(await client.status_byte(), 0x41)
+
+    async def test_either_channel_is_cut(self) -> None:
+        """The session ends with it, and the lock; pyvisa's message that waited is carried out."""
+        await self.open("a")
+        for number, name in enumerate(("synchronous", "_asynchronous")):
+            client = self.client()
+            await client.lock()
+            waiting = self.visa.ask("query", "a", f'TEST:ECHO? "{number}"')
+            link = client._link
+            assert link is not None
+            getattr(link, name).transport.abortConnection()
+            self.assertEqual((await waiting).strip(), f'"{number}"')
+            with self.assertRaises(NotConnected):
+                await client.query("*IDN?")
+            self.assertEqual(await client.query("*IDN?"), IDENTITY)
+
+    async def test_overlap_mode(self) -> None:
+        """Hundreds of messages on their way at once, blocks among them, beside pyvisa's."""
+        client = self.client(overlap=True)
+        await self.open("a")
+        asked = [client.query(f'TEST:ECHO? "{number}"') for number in range(200)]
+        block = client.query_block("TEST:BLOCK? 3000000")
+        loaded = client.write_block("TEST:LOAD", pattern(3_000_000))
+        total = client.query("TEST:LOAD:SUM?")
+        self.assertEqual(await self.query("a", "*IDN?"), IDENTITY)
+        answers = await gatherResults(asked)
+        self.assertEqual(answers, [f'"{number}"' for number in range(200)])
+        self.assertEqual(await block, pattern(3_000_000))
+        await loaded
+        self.assertEqual(await total, f"3000000,{zlib.crc32(pattern(3_000_000))}")
+        self.assertEqual(await client.status_byte(), 0)
+        await self.assertFailure(client.query("TEST:WAIT? 1000 S", timeout=0.2), TimedOut)
+        self.assertEqual(await client.query("*IDN?"), IDENTITY)
 
     async def test_clear_ends_a_query(self) -> None:
         client = self.client()

@@ -36,6 +36,26 @@ class TurnsTests(SynchronousTestCase):
         turns.release()
         self.successResultOf(third)
 
+    def test_thousands_that_are_done_at_once(self) -> None:
+        """One after the other, not one inside the other."""
+        turns, done = Turns(), []
+
+        async def take(number: int) -> None:
+            await turns.acquire()
+            done.append(number)
+            if number != 2500:
+                turns.release()
+
+        turns.taken = True
+        for number in range(5000):
+            Deferred.fromCoroutine(take(number))
+        turns.release()
+        self.assertEqual(done, list(range(2501)))
+        self.assertTrue(turns.taken)
+        turns.release()
+        self.assertEqual(done, list(range(5000)))
+        self.assertFalse(turns.taken)
+
     def test_taken_without_waiting(self) -> None:
         turns = Turns()
         turns.taken = True

@@ -283,6 +283,13 @@ class OverlapTests(AgainstLabnet):
         self.assertEqual(self.wait(last), IDENTITY)
         self.assertEqual(self.wait(client.query("SYST:ERR?")), '0,"No error"')
 
+    def test_very_many_at_once(self) -> None:
+        client = self.client()
+        queries = [client.query(f"TEST:BLOC? {number}") for number in range(1500)]
+        answers = [self.wait(query) for query in queries]
+        self.assertEqual([answer[:2] for answer in answers[:2]], ["#1", "#1"])
+        self.assertEqual(len(answers[1499]), len("#41499") + 1499)
+
     def test_writes_then_reads(self) -> None:
         client = self.client()
         for size in (1, 2, 100_000):
