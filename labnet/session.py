@@ -466,7 +466,7 @@ class Session:
             granted = granted.addCallback(partial(devices.take, self), end)
         if isinstance(getattr(granted, "result", None), Failure) or not granted.called:
             granted.addErrback(self._not_granted)
-        if not granted.called:
+        if not granted.called or granted.paused:
             self._waits.add(granted)
             granted.addBoth(self._waited, granted)
         return granted

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from labnet.locks import Hold
+from labnet.locks import Grant, Hold
 from labnet.registry import Node
 from labnet.session import Session
 from labnet.wires.plesty.served import Claim
@@ -40,14 +40,24 @@ class Holdings:
         self._taken: dict[Hold, None] = {}
         self._leaves: Mapping[str, Node] = {}
 
-    def replace(self, claim: Claim, lease: float, note: str) -> None:
+    def replace(self, claim: Claim, lease: float, note: str) -> Deferred[None] | None:
         """Locks what `claim` names instead of what was held; raises `LabError` and changes nothing.
 
-        `lease` is in seconds, 0 for as long as the connection.
+        `lease` is in seconds, 0 for as long as the connection. Gives a Deferred, which may fail in
+        the same way, where a device has to be asked for a lock of its own.
         """
-        if claim.nodes:
-            paths = [node.path for node in claim.nodes]
-            grant = result_now(self.session.lock(paths, lease=lease, note=note))
+        if not claim.nodes:
+            self._settle(None, claim, lease)
+            return None
+        paths = [node.path for node in claim.nodes]
+        granted = self.session.lock(paths, lease=lease, note=note)
+        if not granted.called or granted.paused:
+            return granted.addCallback(self._settle, claim, lease)
+        self._settle(result_now(granted), claim, lease)
+        return None
+
+    def _settle(self, grant: Grant | None, claim: Claim, lease: float) -> None:
+        if grant is not None:
             self._taken.update(dict.fromkeys(grant.new))
             self.session.renew(None if self.shared else lease)
         wanted = set(claim.nodes)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from labnet.errors import (
@@ -28,7 +28,7 @@ from labnet.wires.plesty.codec import DEVICE_TYPES, NO_VALUE, Request, failure, 
 from labnet.wires.plesty.dialect import BadRequest, NotSerializable
 from labnet.wires.plesty.faults import holder_fields
 from labnet.wires.plesty.holdings import Holdings
-from labnet.wires.plesty.served import Served, from_json
+from labnet.wires.plesty.served import Claim, Served, from_json
 
 if TYPE_CHECKING:
     from labnet.wires.plesty.server import PlestyFactory
@@ -255,15 +255,52 @@ class PlestyProtocol:
             self.send(failure("ResourceAllocationError", REFUSED, request.tail, refusal))
             return
         try:
-            self.holdings.replace(claim, lease, _note(metadata))
+            waiting = self.holdings.replace(claim, lease, _note(metadata))
         except Locked as error:
-            refusal = result | {"holder": holder_fields(error.holder)}
-            self.send(failure("ResourceAllocationError", REFUSED, request.tail, refusal))
+            self._refuse_lock(error, request, result)
             return
+        if waiting is None:
+            self._connected(request, result, claim)
+        else:
+            self._connect_later(waiting, request, result, claim)
+
+    def _connected(self, request: Request, result: dict[str, Any], claim: Claim) -> None:
         result["resources"] = list(claim.leaves)
-        if metadata.get(self.factory.token_key) is True:
+        if request.metadata.get(self.factory.token_key) is True:
             result["token"] = self.session.token
         self._answer(request, result)
+
+    def _refuse_lock(self, error: Locked, request: Request, result: dict[str, Any]) -> None:
+        refusal = result | {"holder": holder_fields(error.holder)}
+        self.send(failure("ResourceAllocationError", REFUSED, request.tail, refusal))
+
+    def _connect_later(
+        self, waiting: Deferred[None], request: Request, result: dict[str, Any], claim: Claim
+    ) -> None:
+        """A device is asked for a lock of its own; the answer comes when it has said yes or no."""
+        peer = self.peer
+        self.waiting += 1
+
+        def failed(reason: Failure) -> None:
+            error = reason.value
+            if isinstance(error, Locked):
+                self._refuse_lock(error, request, result)
+            elif isinstance(error, LabError):
+                self._refuse(error, request, None)
+            else:
+                reason.raiseException()
+
+        def still_here(outcome: Any) -> Any:
+            if peer is not self.peer:
+                raise CancelledError
+            self.waiting -= 1
+            return outcome
+
+        waiting.addBoth(still_here)
+        waiting.addCallbacks(lambda _: self._connected(request, result, claim), failed)
+        waiting.addCallback(lambda _: self.factory.answered())
+        waiting.addErrback(lambda gone: None if gone.check(CancelledError) else gone)
+        waiting.addErrback(self.factory.log_failure)
 
     def _show(self, token: object) -> None:
         """Becomes the owner who has the lock token; True asks for one's own."""
