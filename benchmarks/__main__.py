@@ -7,7 +7,10 @@ from importlib import import_module
 
 from benchmarks import machine
 
-SUITES = ("tsv", "plesty", "scpi", "vxi11", "hislip", "vicp", "visa", "locks", "idle", "start")
+SUITES = (
+    "tsv", "plesty", "rogue_client", "scpi", "vxi11", "hislip", "vicp", "visa", "locks", "idle",
+    "start",
+)  # fmt: skip
 
 
 def main() -> None:
