@@ -137,6 +137,7 @@ class ModuleConnection(Protocol):
     def _dispatch(self, message: Message) -> None:
         if self.module is None:
             if isinstance(message, Identify):
+                self._look_away()
                 self.module = self._owner.make(message.kind, self)
             else:
                 self.drop("it does not say what it is")
@@ -160,6 +161,11 @@ class ModuleConnection(Protocol):
     def _look_out(self) -> None:
         self._heard = self._owner.clock.seconds()
         self._watch = self._owner.clock.callLater(self._owner.manners.stall, self._look)
+
+    def _look_away(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None and watch.active():
+            watch.cancel()
 
     def _look(self) -> None:
         self._watch = None
@@ -197,9 +203,7 @@ class ModuleConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._pace is not None:
             self._pace.stop()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        self._look_away()
         if not self._reason:
             inside = self._decoder.inside
             self._reason = "it has gone inside a message" if inside else "its connection is lost"
