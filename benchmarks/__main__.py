@@ -8,8 +8,8 @@ from importlib import import_module
 from benchmarks import machine
 
 SUITES = (
-    "tsv", "plesty", "rogue_client", "scpi", "vxi11", "hislip", "vicp", "visa", "locks", "idle",
-    "start",
+    "tsv", "plesty", "rogue_client", "scpi", "vxi11", "hislip", "vicp", "visa",
+    "pymodaq_hardware", "locks", "idle", "start",
 )  # fmt: skip
 
 

@@ -121,6 +121,8 @@ class Program:
         """What comes in this time."""
         for _ in range(round(seconds * 8)):
             self.clock.advance(0.125)
+        while self.transport.producer is not None and not self.transport.streaming:
+            self.transport.producer.resumeProducing()
         data = self.transport.value()
         self.transport.clear()
         found = self._decoder.feed(data)

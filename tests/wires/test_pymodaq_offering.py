@@ -7,6 +7,7 @@ import socket
 import struct
 from typing import Any
 
+import numpy as np
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.endpoints import TCP4ServerEndpoint
@@ -140,8 +141,6 @@ class SocketTests(TestCase):
         connection.transport.connectionLost(Failure(ConnectionLost()))  # type: ignore[union-attr]
 
     async def test_large_frames(self) -> None:
-        import numpy as np
-
         port = await self.listen()
         eye = Eye()
         eye.gives = np.arange(1 << 20, dtype=np.uint16).reshape(1024, 1024)
@@ -200,3 +199,66 @@ class PauseTests(SynchronousTestCase):
         service.stopService()
         clock.advance(0)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class OutputTests(TestCase):
+    """Long messages among short ones, and an other side that reads slowly or not at all."""
+
+    timeout = 20
+
+    async def connected(self, module: Eye) -> tuple[Offer, Controller]:
+        self.controllers = Controllers()
+        endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        port: Any = await endpoint.listen(self.controllers)
+        self.addCleanup(port.stopListening)
+        service = offer(module, f"127.0.0.1:{port.getHost().port}")
+        service.startService()
+        self.addCleanup(service.stopService)
+        controller = await self.controllers.came.get()
+        await controller.heard.get()
+        await controller.heard.get()
+        return service, controller
+
+    async def test_short_messages_wait_for_a_long_one(self) -> None:
+        eye = Eye()
+        service, controller = await self.connected(eye)
+        connection = service.connection
+        assert connection is not None
+        controller.transport.pauseProducing()
+        frames = [np.arange(size << 20, dtype=np.uint16) for size in (8, 1, 1)]
+        for frame in frames:
+            eye.grabbed(frame)
+            connection._refuse("not now")
+        self.assertTrue(connection._full)
+        controller.transport.resumeProducing()
+        for frame in frames:
+            done = await controller.heard.get()
+            self.assertTrue(np.array_equal(done.frame.arrays[0], frame))
+            self.assertEqual(shown([await controller.heard.get()]), [("Info", "not now")])
+        await service.stopService()
+        self.assertEqual(await controller.heard.get(), Quit())
+        await controller.lost
+
+    async def test_quit_waits_for_the_end_of_a_frame(self) -> None:
+        eye = Eye()
+        service, controller = await self.connected(eye)
+        controller.transport.pauseProducing()
+        eye.grabbed(np.zeros(4 << 20))
+        stopping = service.stopService()
+        controller.transport.resumeProducing()
+        self.assertEqual(shown([await controller.heard.get()]), ["Done"])
+        self.assertEqual(await controller.heard.get(), Quit())
+        await stopping
+        await controller.lost
+
+    async def test_a_program_that_never_reads_is_dropped(self) -> None:
+        eye = Eye()
+        service, controller = await self.connected(eye)
+        connection = service.connection
+        assert connection is not None
+        controller.transport.pauseProducing()
+        for _ in range(8):
+            eye.grabbed(np.zeros(1 << 20))
+        await connection.when_lost
+        controller.transport.resumeProducing()
+        self.assertIsInstance(await controller.lost, ConnectionLost)

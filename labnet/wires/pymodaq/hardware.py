@@ -15,15 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from labnet.errors import BadArguments, LabError
 from labnet.logs import Logger
 from labnet.transports.kept import ClientProtocol
-from labnet.transports.prompt import write_now
 from labnet.wires.pymodaq.codec import (
     FROM_CONTROL,
     MAX_MESSAGE,
@@ -58,6 +56,7 @@ from labnet.wires.pymodaq.codec import (
     write_settings,
 )
 from labnet.wires.pymodaq.offered import Offered, OfferedActuator, OfferedGrabber, frame_of, settle
+from labnet.wires.pymodaq.output import Output
 from labnet.wires.pymodaq.sending import axes_of, for_plugins, same_units
 
 WAITING = 64
@@ -89,7 +88,6 @@ class Manners:
     max_message: int = MAX_MESSAGE
 
 
-@implementer(IPushProducer)
 class HardwareProtocol(ClientProtocol):
     """One connection to a controlling program, for one module."""
 
@@ -111,8 +109,7 @@ class HardwareProtocol(ClientProtocol):
         self._grabbing = False
         self._axes: Any = None
         self._last_pushed: float | None = None
-        self._full = False
-        self._room: list[Deferred[None]] = []
+        self._output: Output | None = None
         self._reading = True
         self._heard = clock.seconds()
         self._warned = False
@@ -121,10 +118,9 @@ class HardwareProtocol(ClientProtocol):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self._output = Output(self.transport, self._overflowed)
         self._send(Identify(self.module.kind))
         self._linger(_RESET)
-        assert self.transport is not None
-        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
         self.module.add(self)
         self._run(self._introduce())
         if self.manners.push_frames:
@@ -160,10 +156,9 @@ class HardwareProtocol(ClientProtocol):
         self._send(Quit())
         self.spent = True
         self._forget()
-        if self.transport is not None:
+        if self._output is not None:
             self._linger(_NO_LINGER)
-            self.transport.unregisterProducer()  # type: ignore[attr-defined]
-            self.transport.loseConnection()
+            self._output.close()
             self._calls["abort"] = self._clock.callLater(DRAIN, self._abort)
 
     close = quit
@@ -174,6 +169,8 @@ class HardwareProtocol(ClientProtocol):
 
     def ended(self) -> None:
         self._forget()
+        if self._output is not None:
+            self._output.lost()
         call = self._calls.pop("abort", None)
         if call is not None:
             call.cancel()
@@ -187,9 +184,10 @@ class HardwareProtocol(ClientProtocol):
         self._grabs.clear()
         for running in list(self._running):
             running.cancel()
-        room, self._room = self._room, []
-        for waiting in room:
-            waiting.cancel()
+    def _overflowed(self) -> None:
+        self.log.warn("{where} does not take what is sent; the connection is dropped",
+                      where=self.where)  # fmt: skip
+        self.abort()
 
     def _linger(self, value: bytes) -> None:
         handle = getattr(self.transport, "getHandle", None)
@@ -202,7 +200,7 @@ class HardwareProtocol(ClientProtocol):
     # Bytes
 
     def _send(self, message: Message) -> None:
-        if self.spent or self.transport is None:
+        if self.spent or self._output is None:
             return
         try:
             parts = encode(message, self.generation)
@@ -213,29 +211,11 @@ class HardwareProtocol(ClientProtocol):
                 error=str(error),
             )  # fmt: skip
             return
-        for part in parts:
-            write_now(self.transport, part)
+        self._output.send(parts)
 
-    def pauseProducing(self) -> None:
-        """The other side does not take what has been sent."""
-        self._full = True
-
-    def resumeProducing(self) -> None:
-        """There is room again."""
-        self._full = False
-        room, self._room = self._room, []
-        for waiting in room:
-            waiting.callback(None)
-
-    def stopProducing(self) -> None:
-        """The connection is closing."""
-
-    def _until_room(self) -> Deferred[None]:
-        if not self._full:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._room.append(waiting)
-        return waiting
+    @property
+    def _full(self) -> bool:
+        return self._output is not None and self._output.full
 
     # Orders
 
@@ -377,7 +357,9 @@ class HardwareProtocol(ClientProtocol):
                 dim = self._grabs.pop(0)
                 self._throttle()
                 await self._grab_one(dim)
-                await self._until_room()
+                if self._full:
+                    assert self._output is not None
+                    await self._output.until_room()
         finally:
             self._grabbing = False
 
