@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from twisted.internet.interfaces import IDelayedCall
+
 from labnet.deadlines import Clock
 from labnet.logs import Logger
 from labnet.values import Reading
@@ -51,7 +53,7 @@ class Publisher:
         self._without = frozenset(without)
         self._parts: dict[Any, bytes] = {}
         self._size = 0
-        self._scheduled = False
+        self._scheduled: IDelayedCall | None = None
         self._refused: set[str] = set()
 
     def publishes(self, groups: Collection[str]) -> bool:
@@ -82,9 +84,8 @@ class Publisher:
             parts = self._parts
         parts[variable] = part
         self._size += len(part)
-        if not self.holding and not self._scheduled:
-            self._scheduled = True
-            self._clock.callLater(0, self._turn)
+        if not self.holding and self._scheduled is None:
+            self._scheduled = self._clock.callLater(0, self._turn)
 
     def _cannot(self, variable: Variable, error: Exception) -> None:
         """Said once for each variable."""
@@ -95,7 +96,7 @@ class Publisher:
             )
 
     def _turn(self) -> None:
-        self._scheduled = False
+        self._scheduled = None
         self.flush()
 
     def flush(self) -> None:
@@ -106,3 +107,11 @@ class Publisher:
         self._size = 0
         if self.outlet is not None:
             self.outlet.publish([updates(parts.values())])
+
+    def close(self) -> None:
+        """Nothing goes out any more."""
+        self.outlet = None
+        self._parts.clear()
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None

@@ -36,7 +36,7 @@ from labnet.wires.rogue import codec
 from labnet.wires.rogue.codec import MAX_REPLY, MAX_REQUEST, BadRequest, NotPlain, RequestCache
 from labnet.wires.rogue.pickles.bounds import REQUEST
 from labnet.wires.rogue.protocol import RogueProtocol
-from labnet.wires.rogue.tree import Tree, check_names
+from labnet.wires.rogue.tree import Tree
 
 # ---- the lab's errors in the peer's words ----------------------------------------------------
 
@@ -271,7 +271,7 @@ class RogueServer:
         self.closing = False
         self.tree = Tree(host, common, options)
         try:
-            check_names(self.tree)
+            self.tree.check()
         except LabError:
             self.tree.close()
             raise

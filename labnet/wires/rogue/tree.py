@@ -49,8 +49,6 @@ class Tree:
         self.session = host.open_session("rogue", "this listener", reach=common.reach)
         self.root = RootNode(self, options.root)
         self.refresh()
-        if common.device is not None and not self.devices:
-            raise UnknownName(common.device, host.devices(), "device")
 
     def refresh(self, _: object = None) -> None:
         """Devices have come or gone."""
@@ -174,12 +172,15 @@ class Tree:
         """Nobody listens any more."""
         for name in list(self.devices):
             self._forget(name)
+        self.publisher.close()
         self.session.close("the listener was closed")
 
-
-def check_names(tree: Tree) -> None:
-    """Raises LabError for a name that a device cannot have in the tree."""
-    for name in tree.wanted():
-        problem = tree.root.cannot_hold(name)
-        if problem:
-            raise LabError(problem)
+    def check(self) -> None:
+        """Raises LabError for a device that is not there, or that cannot have its name here."""
+        for name in self.wanted():
+            problem = self.root.cannot_hold(name)
+            if problem:
+                raise LabError(problem)
+        device = self.common.device
+        if device is not None and not self.devices:
+            raise UnknownName(device, self.host.devices(), "device")
