@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from labnet.device import Device, ParameterState
 from labnet.errors import LabError
 from labnet.specs import make_spec
-from labnet.values import ANY, BOOL, FLOAT, INT, STR, EnumKind, Kind
+from labnet.values import ANY, BOOL, FLOAT, INT, STR, EnumKind, Kind, Limits
 from labnet.wires.pymodaq.settings import BOOLS, FLOATS, LITERALS, TEXTS, TIMES, Setting
 
 Path = tuple[str, ...]
@@ -20,10 +20,9 @@ Write = Callable[[Path, Any], Deferred[Any]]
 
 MAX_NAME = 64
 _NOT_ALLOWED = re.compile("[^A-Za-z0-9_]")
+_BASE = r"(?:[fpnuµμmkMGT]?(?:s|m|V|A|W|Hz|K|J|N|Pa|g|rad|eV|F|H|Ohm|Ω|T|bar|l)|%|°C|°|deg|min|h)"
 #: A title that ends with a unit, such as ``Tau (ms):``.
-_UNIT = re.compile(
-    r"\(([fpnuµμmkMGT]?(?:s|m|V|A|W|Hz|K|J|N|Pa|g|rad|eV|F|H|Ohm|Ω|T|bar|l)|%|°C|°|deg|min|h)\):?$"
-)
+_UNIT = re.compile(rf"\(({_BASE}(?:/{_BASE})?)\):?$")
 
 
 class Panel:
@@ -157,8 +156,6 @@ def _unit(title: str) -> str:
 
 
 def _limits(limits: Any) -> Any:
-    from labnet.values import Limits
-
     if not isinstance(limits, list | tuple) or len(limits) != 2:
         return None
     low, high = (
