@@ -320,9 +320,17 @@ class MessageChannel:
         """Serial poll: the status byte, with bit 6 set if the device has asked for service."""
         return succeed(self.status.serial_poll())
 
-    def on_service_request(self, callback: Callable[[int], None] | None) -> None:
-        """Calls ``callback(status_byte)`` for each new reason for service enabled by ``*SRE``."""
+    def on_service_request(
+        self,
+        callback: Callable[[int], None] | None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        """Calls ``callback(status_byte)`` for each new reason for service enabled by ``*SRE``.
+
+        `ended` is called when the request is over: polled, or its reasons are gone.
+        """
         self.status.service_requested = callback
+        self.status.service_ended = ended
 
     def enable_service(self, enabled: bool) -> None:
         """Whether a request of the device itself gets through even where ``*SRE`` is 0."""
@@ -348,7 +356,7 @@ class MessageChannel:
         if self.closed:
             return
         self.closed = True
-        self.status.service_requested = None
+        self.on_service_request(None)
         self.clear()
         reads, self._reads = self._reads, deque()
         for waiting in reads:

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from labnet.errors import Locked
 from labnet.instrument.model import Action, Program, Wait
 from labnet.instrument.response import Pieces
+from labnet.instrument.response_unit import shaped
 from labnet.registry import Node
 
 if TYPE_CHECKING:
@@ -152,6 +153,9 @@ class Exchange:
         if unit is not None:
             if self.out:
                 self.out.append(b";")
+            form = self.channel.response_unit
+            if form is not None:
+                unit = shaped(form, self.channel.node, action, unit)
             self.out += unit
 
     def _wait(self, deferred: Deferred[Any], then: Callable[[Any], None]) -> None:

@@ -24,6 +24,7 @@ from labnet.instrument.model import (
 )
 from labnet.instrument.parser import Unit, parse
 from labnet.instrument.response import ASCII
+from labnet.instrument.response_unit import ResponseUnit
 from labnet.instrument.standard import Local, Topic, add_standard_headers
 from labnet.instrument.status import Event
 from labnet.registry import DeviceNode, ParameterNode
@@ -49,11 +50,13 @@ class InstrumentChannel(MessageChannel):
 
     A device reports by parameters, if it has them: each new value of ``service_request`` asks for
     service, ``operation_condition`` and ``questionable_condition`` are the conditions of the
-    OPERation and QUEStionable registers.
+    OPERation and QUEStionable registers. It gives its responses a shape of its own by a method
+    ``response_unit``; see `labnet.instrument.response_unit`.
     """
 
     def __init__(self, session: Session, node: DeviceNode) -> None:
         super().__init__(session, node)
+        self.response_unit: ResponseUnit | None = getattr(node.device, "response_unit", None)
         self._instrument = instrument(node)
         self._own: CommandTree[Action] | None = None
         #: How this client wants arrays (``FORMat``).

@@ -98,11 +98,13 @@ class Status:
 
     `service_requested` is called with the status byte when a new reason for service comes up
     that the client has enabled with ``*SRE``; bit 6 then stays set, and further reasons are not
-    told, until a serial poll.
+    told, until a serial poll. `service_ended` is called when bit 6 is taken back, by a poll or
+    because no reason is left.
     """
 
     def __init__(self, service_requested: Callable[[int], None] | None = None) -> None:
         self.service_requested = service_requested
+        self.service_ended: Callable[[], None] | None = None
         #: Let a request of the device itself through even where ``*SRE`` does not name it.
         self.device_requests = False
         self.operation = RegisterGroup(self.update)
@@ -184,10 +186,16 @@ class Status:
     def serial_poll(self) -> int:
         """The status byte with RQS in bit 6, which the poll clears."""
         byte = self.peek()
-        self._requesting = False
+        self._end_request()
         self._device = 0
         self.update()
         return byte
+
+    def _end_request(self) -> None:
+        if self._requesting:
+            self._requesting = False
+            if self.service_ended is not None:
+                self.service_ended()
 
     def peek(self) -> int:
         """What a serial poll would answer; nothing is cleared."""
@@ -197,13 +205,13 @@ class Status:
         """Look for a new reason for service (IEEE 488.2 section 11.3.3)."""
         if not self._sre and not self.device_requests:  # nobody wants to know: each response asks
             self._reasons = 0
-            self._requesting = False
+            self._end_request()
             return
         enabled = self._sre | (StatusByte.DEVICE if self.device_requests else 0)
         reasons = self._summary() & enabled
         new, self._reasons = reasons & ~self._reasons, reasons
         if not reasons:
-            self._requesting = False
+            self._end_request()
         if new and not self._requesting:
             self._requesting = True
             if self.service_requested is not None:

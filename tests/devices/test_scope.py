@@ -59,9 +59,8 @@ class ScopeTests(BenchCase):
         done = self.session.channel().execute(message)
         self.passes(0.1)
         answer: bytes = self.successResultOf(done)
-        digits = int(answer[1:2])
-        data = answer[2 + digits :]
-        self.assertEqual((answer[:1], int(answer[2 : 2 + digits])), (b"#", len(data)))
+        data = answer[11:]
+        self.assertEqual(answer[:11], b"#9%09d" % len(data))
         return data
 
     def errors(self) -> bytes:
@@ -161,7 +160,7 @@ class ScopeTests(BenchCase):
         other = self.client("scope")
         self.assertEqual(self.scpi(other, b"TDIV?"), b"0.1")
         done = self.session.channel().execute(b"C1:WF? DESC")
-        self.assertEqual(len(self.takes(done, 1.0)), SIZE + 5)
+        self.assertEqual(len(self.takes(done, 1.0)), SIZE + 11)
 
     def test_sweep_after_sweep(self) -> None:
         first, second = self.block(), self.block()
@@ -194,8 +193,38 @@ class ScopeTests(BenchCase):
         self.passes(0.1)
         self.assertEqual(self.swept(), 1)
 
+    def test_headers(self) -> None:
+        """What is answered with a header can be sent back as it is."""
+        asked = b"TDIV?;C2:VDIV?;:TRMD?;CFMT?;CHDR?"
+        for header, answer in (
+            (b"OFF", b"0.0002;0.2;AUTO;DEF9,WORD,BIN;OFF"),
+            (b"SHORT", b"TDIV 0.0002 S;C2:VDIV 0.2 V;TRMD AUTO;CFMT DEF9,WORD,BIN;CHDR SHORT"),
+            (
+                b"LONG",
+                b"TIME_DIV 0.0002 S;C2:VOLT_DIV 0.2 V;TRIG_MODE AUTO;"
+                b"COMM_FORMAT DEF9,WORD,BIN;COMM_HEADER LONG",
+            ),
+        ):
+            self.scpi(self.session, b"CHDR " + header)
+            self.assertEqual(self.scpi(self.session, asked), answer)
+            self.assertRegex(self.scpi(self.session, b"*IDN?"), b"^labnet,")
+        for unit in self.scpi(self.session, asked).split(b";"):
+            self.scpi(self.session, unit)
+        self.assertEqual(self.errors(), b'0,"No error"')
+
+    def test_headers_of_waveforms(self) -> None:
+        self.scpi(self.session, b"TRMD SINGLE;MSIZ 100;CHDR SHORT")
+        self.passes(0.1)
+        for part, size in ((b"ALL", SIZE + 200), (b"DESC", SIZE), (b"DAT1", 200)):
+            answer = self.scpi(self.session, b"C3:WAVEFORM? " + part)
+            head = b"C3:WF %b,#9%09d" % (part, size)
+            self.assertEqual((answer[: len(head)], len(answer)), (head, len(head) + size))
+        self.scpi(self.session, b"CHDR LONG")
+        answer = self.scpi(self.session, b"C3:WF?")
+        self.assertEqual(answer[:16], b"C3:WAVEFORM ALL,")
+
     def test_words_that_are_refused(self) -> None:
-        for message in (b"CHDR SHORT", b"C5:VDIV 1", b"C1:WF? TEXT", b"CFMT OFF,WORD,BIN"):
+        for message in (b"CHDR FULL", b"C5:VDIV 1", b"C1:WF? TEXT", b"CFMT OFF,WORD,BIN"):
             self.scpi(self.session, b"*CLS")
             self.scpi(self.session, message)
             self.assertNotIn(b'0,"No', self.errors(), message)
@@ -217,7 +246,7 @@ class ScopeTests(BenchCase):
 
         self.clock.callLater(0, another)
         self.clock.advance(0)
-        self.assertEqual(len(self.successResultOf(done)), 2 * MAX_POINTS + SIZE + 10)
+        self.assertEqual(len(self.successResultOf(done)), 2 * MAX_POINTS + SIZE + 11)
         self.assertGreater(turns, 20)
         self.assertLess(tracemalloc.get_traced_memory()[1], 120e6)
 

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import Holder, Locked, OutOfRange, TimedOut
 from labnet.instrument.errors import ScpiError, event_bit, from_lab_error
-from labnet.instrument.status import ERROR_QUEUE, Status
+from labnet.instrument.status import ERROR_QUEUE, Status, StatusByte
 
 
 class StatusTests(SynchronousTestCase):
@@ -62,6 +62,25 @@ class StatusTests(SynchronousTestCase):
     def test_bit_6_cannot_be_enabled(self) -> None:
         self.status.service_enable = 255
         self.assertEqual(self.status.service_enable, 191)
+
+    def test_the_end_of_a_request(self) -> None:
+        """By a poll, or when there is no reason any more; told once."""
+        told: list[str] = []
+        status = Status(lambda byte: told.append("on"))
+        status.service_ended = lambda: told.append("off")
+        status.service_enable = StatusByte.ERRORS
+        for end in (status.serial_poll, status.clear, status.all_errors):
+            status.error(ScpiError(-113))
+            self.assertEqual(told, ["on"])
+            end()
+            self.assertEqual(told, ["on", "off"])
+            status.serial_poll()
+            status.clear()
+            self.assertEqual(told, ["on", "off"])
+            told.clear()
+        status.error(ScpiError(-113))
+        status.service_enable = 0
+        self.assertEqual(told, ["on", "off"])
 
     def test_device_request(self) -> None:
         self.status.request_service()

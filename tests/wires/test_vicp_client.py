@@ -348,7 +348,7 @@ class BothTests(ServerTestCase):
         self.client.on_service_request(told.append)
         self.pair.wait(self.client.write("*SRE 32;*ESE 32;NO:SUCH"))
         self.assertEqual(self.pair.wait(self.client.status_byte()), 0x64)
-        self.assertEqual(told, [True])
+        self.assertEqual(told, [True, False])
         self.assertEqual(self.pair.wait(self.client.query("*OPC?")), "1")
 
     def test_bytes_one_at_a_time(self) -> None:

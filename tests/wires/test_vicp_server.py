@@ -317,15 +317,20 @@ class ClearAndPollTests(ServerTestCase):
 
     def test_service_request(self) -> None:
         protocol, other = self.connect(), self.connect()
+        asserted, withdrawn = (b"\x89\1%%c\0\0\0\0\1%d" % state for state in (1, 0))
         self.tell(other, message(b"*IDN?"))
         self.assertEqual(self.tell(protocol, message(b"TEST:SRQ", 2)), b"")
         self.tell(protocol, self.poll(3), message(b"*SRE 33;*ESE 32", 3))
-        self.assertEqual(self.tell(protocol, message(b"NO:SUCH", 4)), b"\x89\1\4\0\0\0\0\0011")
+        self.assertEqual(self.tell(protocol, message(b"NO:SUCH", 4)), asserted % 4)
         self.assertEqual(self.tell(protocol, message(b"TEST:SRQ", 5)), b"")  # it asks already
-        self.tell(protocol, self.poll(6), message(b"*CLS", 6))
+        answer = self.tell(protocol, self.poll(6))
+        self.assertEqual(answer, b"\x81\1\6\0\0\0\0\1\x65" + withdrawn % 6)
+        self.assertEqual(self.tell(protocol, self.poll(6))[8:], b"\x24")  # withdrawn before
+        self.tell(protocol, message(b"*CLS", 6))
         self.device.srq()
         self.clock.advance(0)
-        self.assertEqual(self.wire(protocol).taken(), b"\x89\1\6\0\0\0\0\0011")
+        self.assertEqual(self.wire(protocol).taken(), asserted % 6)
+        self.assertEqual(self.tell(protocol, message(b"*CLS", 7)), withdrawn % 7)
         self.assertEqual(self.wire(other).taken(), b"")
 
 

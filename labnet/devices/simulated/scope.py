@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from labnet.device import Device, Identity, command, parameter
 from labnet.devices.simulated.shared import Simulated
-from labnet.devices.simulated.wavedesc import Waveform, nearest_step
+from labnet.devices.simulated.wavedesc import SIZE, Waveform, nearest_step
 from labnet.errors import DeviceFault
 from labnet.values import RAW_TEXT, Axis, LabeledArray
 
@@ -108,10 +109,17 @@ class Channel(Device):
         return await self._scope.volts(self._number)
 
 
+def part_of(waveform: bytes) -> bytes:
+    """What a block has: a descriptor, data, or both."""
+    if not waveform.startswith(b"WAVEDESC"):
+        return b"DAT1"
+    return b"ALL" if len(waveform) > SIZE else b"DESC"
+
+
 class Scope(Simulated):
     """An oscilloscope with four channels, up to 10 million points each.
 
-    It speaks like LeCroy's with ``COMM_HEADER OFF``. While it runs (``TRIG_MODE AUTO`` or
+    It speaks like LeCroy's, at first with ``COMM_HEADER OFF``. While it runs (``TRIG_MODE AUTO`` or
     ``NORM``) each waveform is that of a new sweep; after ``ARM``, that of the one sweep, for whose
     end waveforms and ``WAIT`` wait.
 
@@ -135,8 +143,8 @@ class Scope(Simulated):
         help="AUTO and NORM: sweep after sweep; SINGLE: one sweep; STOP: none",
     )  # fmt: skip
     comm_header = parameter(
-        choices=("OFF",), initial="OFF", scpi="COMM_HEADER, CHDR",
-        help="Answers come without a header",
+        choices=("OFF", "SHORT", "LONG"), initial="OFF", scpi="COMM_HEADER, CHDR",
+        help="What is before an answer: nothing, TDIV, or TIME_DIV; then a unit is behind it",
     )  # fmt: skip
     comm_order = parameter(
         choices=("HI", "LO"), initial="HI", scpi="COMM_ORDER, CORD",
@@ -154,6 +162,18 @@ class Scope(Simulated):
         self._last: Acquisition | None = None
         self._sweep: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
+
+    def response_unit(self, headers: Sequence[str], unit: str, data: list[Any]) -> list[Any]:
+        """LeCroy's answers: a block has nine digits, the header is as `comm_header` says."""
+        is_block = data[0][:1] == b"#"
+        if is_block:
+            data = [b"#9%09d" % len(data[1]), data[1]]
+        if self.comm_header == "OFF" or not headers:
+            return data
+        header = headers[0] if self.comm_header == "LONG" else headers[-1]
+        if is_block:
+            return [b"%b %b," % (header.encode(), part_of(data[1])), *data]
+        return [header.encode(), b" ", *data, *([b" ", unit.upper().encode()] if unit else ())]
 
     # What a client does
 

@@ -84,6 +84,8 @@ class VicpProtocol(OrderedProtocol[Message]):
         self._input = bytearray()
         self._sequence = 0  # of the last message, or part of one, that has come
         self._overtaking = 0  # clears and polls among the messages
+        self._polling = False
+        self._withdrawn = False  # the request for service, by a poll that is being answered
         self._last_answer = False  # one is on its way although the listener stops
         self._half_closed = False
         self._flushing: IDelayedCall | None = None
@@ -205,11 +207,14 @@ class VicpProtocol(OrderedProtocol[Message]):
             self._channel.clear()
 
     def _poll(self, poll: Poll) -> None:
+        self._polling = True
         try:
             status = self.channel.status_byte()
         except LabError as error:
             self._drop(str(error))
             return
+        finally:
+            self._polling = False
         status.addCallback(self._polled, poll).addErrback(self._not_polled)
 
     def _polled(self, status: int, poll: Poll) -> None:
@@ -217,12 +222,25 @@ class VicpProtocol(OrderedProtocol[Message]):
             send_urgent(self.transport, status)
         else:
             self._say(codec.encode_block(codec.DATA | codec.EOI, poll.sequence, bytes([status])))
+        if self._withdrawn:
+            self._withdrawn = False
+            self._say_service(b"0")
 
     def _not_polled(self, failure: Failure) -> None:
         failure.trap(LabError, CancelledError)
 
     def _service_requested(self, status_byte: int) -> None:
-        self._say(codec.encode_block(codec.DATA | codec.SRQ | codec.EOI, self._sequence, b"1"))
+        self._say_service(b"1")
+
+    def _service_ended(self) -> None:
+        if self._polling:
+            self._withdrawn = True  # told behind the status byte
+        else:
+            self._say_service(b"0")
+
+    def _say_service(self, state: bytes) -> None:
+        operation = codec.DATA | codec.SRQ | codec.EOI
+        self._say(codec.encode_block(operation, self._sequence, state))
 
     # What leaves
 
@@ -279,7 +297,7 @@ class VicpProtocol(OrderedProtocol[Message]):
                 timeout=factory.common.timeout,
             )
             self._channel = session.channel()
-            self._channel.on_service_request(self._service_requested)
+            self._channel.on_service_request(self._service_requested, self._service_ended)
         return self._channel
 
     def readConnectionLost(self) -> None:
