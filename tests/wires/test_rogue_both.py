@@ -293,7 +293,10 @@ class AsDevice(TestCase):
         self.here = Lab(reactor, reactor)
         self.addCleanup(lambda: self.here.stop())
         self.device = RogueDevice(
-            self.listener.address, dial=self.dial, clock=reactor  # type: ignore[arg-type]
+            self.listener.address,
+            exclude=(),
+            dial=self.dial,
+            clock=reactor,  # type: ignore[arg-type]
         )
         self.session = self.here.open_session("test", "test", name="tester")
         self.whats: dict[str, Deferred[Any]] = {}
@@ -326,6 +329,20 @@ class AsDevice(TestCase):
             await self.session.call("far.psu.fail")
         wave = (await self.session.get("far.psu.wave")).value
         self.assertEqual(wave.tolist(), [0.0, 1.0, 2.0, 3.0])
+
+    async def test_a_part_is_locked_there(self) -> None:
+        clock: Any = reactor
+        self.device = RogueDevice(
+            self.listener.address, node="psu", dial=self.dial, clock=clock, probe=0.05
+        )
+        await self.attach()
+        await self.session.lock(["far"])
+        client = self.dial("rogue", self.listener.address)
+        self.addCleanup(client.close)
+        with self.assertRaises(Locked):
+            await client.set("lab.psu.volts", 2.0)
+        await self.session.set("far.volts", 3.0)
+        self.assertEqual(self.supply.volts, 3.0)
 
     async def test_locks_hold_there_too(self) -> None:
         await self.attach()

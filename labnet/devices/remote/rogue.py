@@ -53,10 +53,12 @@ class RogueDevice(RemoteDevice):
 
     Args:
         address: HOST or HOST:PORT with the server's base port, which usually is 9099
+        node: the part of the tree that comes here, such as Psu; empty: all
         include: groups whose variables and commands come here; empty: all
-        exclude: groups whose variables and commands do not come here, such as Hidden
+        exclude: groups whose variables and commands do not come here
         answer: seconds that the server has for an answer
         silence: seconds without an update or answer after which the server is taken for lost
+        probe: seconds between two signs of life besides; 0: none
     """
 
     wire = "rogue"
@@ -68,13 +70,18 @@ class RogueDevice(RemoteDevice):
         *,
         dial: Dial,
         clock: Clock,
+        node: str = "",
         include: tuple[str, ...] = (),
-        exclude: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = ("Hidden",),
         answer: float = 5.0,
         silence: float = 10.0,
+        probe: float = 0.0,
     ) -> None:
         super().__init__(dial, clock)
+        self.probe_interval = probe
         self._address = address
+        self._part = node
+        self._base = ""
         self._include = frozenset(include)
         self._exclude = frozenset(exclude)
         self._answer = answer
@@ -87,7 +94,9 @@ class RogueDevice(RemoteDevice):
         await client.close()
         await mirror.connect()
         self.locks_there = _has_locks(mirror)
-        wanted = [node for node in mirror if self._wanted(node)]
+        top = self._top(mirror)
+        self._base = top.path
+        wanted = [node for node in top.walk() if self._wanted(node)]
         if len(wanted) > MAX_MEMBERS:
             raise DeviceFault(
                 f"{self._address} has more than {MAX_MEMBERS} variables and commands; choose groups"
@@ -101,6 +110,16 @@ class RogueDevice(RemoteDevice):
                 self._log.warn("{path} is left out: {error}", path=node.path, error=error)
         return found
 
+    def _top(self, mirror: Any) -> Any:
+        """The node that is the device here; its path may begin with the root's name or not."""
+        first = self._part.partition(".")[0]
+        if not self._part or first in (mirror.top.name, "root"):
+            return mirror.node(self._part or "root")
+        return mirror.node(f"root.{self._part}")
+
+    def _below(self, path: str) -> tuple[str, ...]:
+        return tuple(path[len(self._base) + 1 :].split("."))
+
     def _wanted(self, node: Any) -> bool:
         if not (node.is_variable or node.is_command):
             return False
@@ -111,7 +130,7 @@ class RogueDevice(RemoteDevice):
         kind = kind_from(info)
         access = _ACCESS[info.mode]
         state = found.parameter(
-            _below_root(node.path),
+            self._below(node.path),
             kind,
             getter=partial(self._get, node.path) if "r" in access else None,
             setter=partial(self._set, node.path) if "w" in access else None,
@@ -130,7 +149,7 @@ class RogueDevice(RemoteDevice):
         stop = node.name.lower() == "stop"
         argument = ArgumentSpec(name="arg", kind=kind_from(info), required=False)
         found.command(
-            _below_root(node.path),
+            self._below(node.path),
             partial(self._call, node.path),
             arguments=(argument,) if info.takes else (),
             result=ANY,
@@ -164,11 +183,13 @@ class RogueDevice(RemoteDevice):
 
     def _lockable(self, path: str) -> list[str]:
         """The devices of the lab there, or `path` if it lies in one: the rest is the server's."""
-        children = self.client.top.children.items()
-        devices = [name for name, node in children if node.is_device and name != LOCKS]
-        if not path:
-            return devices
-        return [path] if path.partition(".")[0] in devices else []
+        top = self.client.top
+        devices = [
+            name for name, node in top.children.items() if node.is_device and name != LOCKS
+        ]
+        parts = [*self._base.split(".")[1:], *([path] if path else [])]
+        far = ".".join(parts)
+        return devices if not far else [far] if far.partition(".")[0] in devices else []
 
     def _locks(self, command: str, *args: Any) -> Deferred[Any]:
         return self.ask(lambda client: client.exec(f"{client.top.path}.{LOCKS}.{command}", *args))
@@ -223,10 +244,6 @@ def kind_from(info: Any) -> Kind:
         if pattern.match(info.type):
             return kind
     return ANY
-
-
-def _below_root(path: str) -> tuple[str, ...]:
-    return tuple(path.split(".")[1:])
 
 
 def _limits(kind: Kind, low: float | None, high: float | None) -> Limits | None:

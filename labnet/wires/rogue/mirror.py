@@ -232,13 +232,13 @@ class RogueMirror(RogueClient):
 
     def node(self, path: str) -> Node:
         """The node at a path, which may begin with ``root``; raises `UnknownName`."""
-        node = self._by_path.get(path)
-        if node is None:
-            first, dot, rest = path.partition(".")
-            node = self._by_path.get(f"{self.top.path}{dot}{rest}") if first == "root" else None
-        if node is None:
-            raise UnknownName(path, self._by_path, "node")
-        return node
+        first, dot, rest = path.partition(".")
+        if first == "root" and path not in self._by_path:
+            path = f"{self.top.path}{dot}{rest}"
+        try:
+            return self._by_path[path]
+        except KeyError:
+            raise UnknownName(path, self._by_path, "node") from None
 
     def __iter__(self) -> Iterator[Node]:
         """All nodes, the root first."""

@@ -72,7 +72,7 @@ class Members(RogueCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.attach()
+        self.attach(exclude=())
 
     def spec(self, path: str) -> Any:
         return self.node.find(path.split(".")).spec
@@ -111,13 +111,31 @@ class Members(RogueCase):
 
 
 class Choice(RogueCase):
-    """Only some groups."""
+    """Only some groups, or only a part."""
+
+    def test_what_is_hidden_is_left_out(self) -> None:
+        self.attach()
+        names = set(self.node.children)
+        self.assertLessEqual({"LocalTime", "enable", "Psu"}, names)
+        self.assertFalse({"ReadDevice", "Time", "SystemLog"} & names)
+
+    def test_a_part(self) -> None:
+        for number, part in enumerate(("Psu", "Toy.Psu", "root.Psu")):
+            device = RogueDevice("fake", dial=self.server.dial, clock=self.lab.net, node=part)
+            self.lab.attach(f"psu{number}", device)
+            self.lab.advance(1.0)
+            session = self.lab.session(device=f"psu{number}")
+            self.assertEqual(self.lab.wait(session.get("Volts")).value, 2.0)
+
+    def test_a_part_that_is_not_there(self) -> None:
+        self.attach(node="Psv")
+        failed = self.session.get("Volts")
+        self.assertIn("Toy.Psu", self.failureResultOf(failed).getErrorMessage())
 
     def test_exclude(self) -> None:
         self.attach(exclude=("Hidden", "Enable"))
         names = set(self.node.children)
-        self.assertIn("LocalTime", names)
-        self.assertFalse({"ReadDevice", "Time", "enable"} & names)
+        self.assertFalse({"Time", "enable"} & names)
 
     def test_include(self) -> None:
         self.attach(include=("Enable",))
