@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.device import Device, parameter
 from labnet.lab import Lab
-from tests.wires.adapters import ADAPTERS, Adapter, Client
+from tests.wires.adapters import ADAPTERS, DIALLING, Adapter, Client
+from tests.wires.pymodaq_module import FakeModule
 from tests.wires.rogue_port import RoguePort
 
 MUTATIONS = 10_000
@@ -131,3 +132,43 @@ class MutationTests(SynchronousTestCase):
 
     def test_rogue_json(self) -> None:
         self.check("rogue, text port", RoguePort("str"))
+
+    def test_pymodaq(self) -> None:
+        """Here the clients are devices: the good one goes on being read and moved."""
+        wire = DIALLING["pymodaq"]
+        reactor: Any = MemoryReactorClock()
+        lab = Lab(reactor, reactor)
+        self.addCleanup(lab.stop)
+        new_client = wire.serve(lab, "", max_message=1 << 20)
+        good = FakeModule(reactor.tcpServers[-1][1])
+        good.answer_questions(1.25)
+        session = lab.open_session("test", "here", timeout=10.0)
+        random = Random(wire.name)
+        cases = wire.cases()
+        bad, ended = new_client(), 0
+        for number in range(MUTATIONS):
+            case = random.choice(cases)
+            bad.tell(case[0], damaged(random, [case[1]]))
+            ended += bad.ended
+            bad.vanish()
+            bad = new_client()
+            if number % 10 == 0:
+                self.check_module(session, good, float(number))
+            if number % 1000 == 0:
+                reactor.advance(30)  # for those who have stopped inside a message
+        bad.vanish()
+        self.assertFalse(good.dropped)
+        connected = [it for it in lab.devices().values() if it.device_queue.unavailable is None]
+        self.assertEqual([it.name for it in connected], ["actuator1"])
+        self.assertLess(len(lab.devices()), 10)  # places are used again
+        self.assertGreater(ended, MUTATIONS // 10)
+        self.log.info("pymodaq: {ended} connections closed", ended=ended)
+
+    def check_module(self, session: Any, good: FakeModule, value: float) -> None:
+        """A read and a move of the good module are as ever."""
+        asked = session.get("actuator1.position")
+        good.answer_questions(value)
+        self.assertEqual(self.successResultOf(asked).value, value)
+        moved = session.call("actuator1.move_abs", value + 1)
+        good.has_moved(value + 1)
+        self.assertEqual(self.successResultOf(moved), value + 1)
