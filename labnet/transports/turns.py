@@ -63,6 +63,7 @@ class Watch:
         self.seconds = 0.0
         self._clock = clock
         self._end = 0.0
+        self._due = 0.0  # when the timer ends
         self._watched: Deferred[Any] | None = None
         self._late = False
         self._timer: IDelayedCall | None = None
@@ -71,11 +72,12 @@ class Watch:
         """Cancels `watched` after so many seconds, unless `end` comes first."""
         self._watched, self._late, self.seconds = watched, False, seconds
         self._end = end = self._clock.seconds() + seconds
-        timer = self._timer
-        if timer is None:
+        if self._timer is None:
             self._timer = self._clock.callLater(seconds, self._look)
-        elif timer.getTime() > end:
-            timer.reset(seconds)
+            self._due = end
+        elif self._due > end:
+            self._timer.reset(seconds)
+            self._due = end
 
     def end(self) -> bool:
         """It is done; whether it was cancelled from here."""
@@ -90,6 +92,7 @@ class Watch:
         left = self._end - self._clock.seconds()
         if left > 0:
             self._timer = self._clock.callLater(left, self._look)
+            self._due = self._end
             return
         self._late = True
         watched.cancel()

@@ -76,6 +76,21 @@ class SplitterTests(SynchronousTestCase):
         self.assertEqual(taken(splitter, cut(bytes_of(messages), edges)), messages)
         self.assertFalse(splitter.pending)
 
+    @given(MESSAGES, st.integers(0, 100), st.binary(max_size=20))
+    def test_one_message_alone(self, message: Message, cut_at: int, more: bytes) -> None:
+        """`whole` gives what `feed` and `take` would, and nothing else."""
+        data = encode(*message)
+        splitter = MessageSplitter(50)
+        fits = len(message.payload) <= 50
+        self.assertEqual(splitter.whole(data), message if fits else None)
+        self.assertIsNone(splitter.whole(data[:cut_at] if cut_at < len(data) else b""))
+        self.assertEqual(splitter.whole(data + more), message if fits and not more else None)
+        self.assertIsNone(splitter.whole(b"hs" + data[2:]))
+        splitter.feed(data[:16])
+        splitter.take()
+        if message.payload:
+            self.assertIsNone(splitter.whole(data))
+
     @given(st.lists(MESSAGES, max_size=6), st.lists(st.integers(0, 1000), max_size=12))
     def test_in_pieces(self, messages: list[Message], edges: list[int]) -> None:
         """Data and DataEND come as they come, the rest whole."""

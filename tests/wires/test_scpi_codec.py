@@ -18,6 +18,7 @@ from labnet.wires.scpi.codec import (
     ResponseReader,
     SilenceReader,
     UntilReader,
+    is_plain,
 )
 from tests.wires.vectors import records
 
@@ -70,6 +71,19 @@ class ResponseTests(SynchronousTestCase):
             for where in ([], list(range(len(response) + 2))):
                 result, used = feed(ResponseReader(), response + b"\nnext\n", where)
                 self.assertEqual((result, used), (response, len(response) + 1), response)
+
+    @given(st.text("ab#1\"';, \n\r", max_size=12), st.sampled_from((b"\n", b"\r\n")))
+    def test_plain_responses(self, text: str, terminator: bytes) -> None:
+        """What is taken for a plain response is just what a reader makes of it."""
+        data = text.encode() + terminator
+        plain = is_plain(data, terminator)
+        if plain:
+            reader = ResponseReader(terminator)
+            self.assertEqual(reader.feed(data), len(data))
+            self.assertEqual(reader.result, data[: -len(terminator)])
+        hides = any(mark in text for mark in "#\"'")
+        self.assertEqual(plain, not hides and data.count(terminator) == 1)
+        self.assertFalse(is_plain(data[:-1], terminator) and not data[:-1].endswith(terminator))
 
     def test_marks_inside_a_datum_hide_nothing(self) -> None:
         for response in (b'5"', b"a#15", b"*5'"):

@@ -157,12 +157,27 @@ class Answers:
 
     # What comes
 
+    def take_whole(self, number: int, data: bytes | bytearray | memoryview) -> bool:
+        """Takes a DataEND message that is all of the answer to the last message, for its reader.
+
+        The usual case; False where `take` has more to look at.
+        """
+        readers = self._readers
+        if self.overlap or number != self.wanted or self._data or not readers:
+            return False
+        if readers[0].progress is not None or len(data) > self._limit:
+            return False
+        answer = readers.popleft().answer
+        self.delivered = True
+        answer.callback(bytearray(data))
+        if self._quiet:
+            self._none_waits()
+        return True
+
     def take(
         self, kind: int, number: int, data: bytes | bytearray | memoryview, last: bool
     ) -> None:
         """Some of a Data or DataEND message; `last` if no more come in it. Raises `TooLarge`."""
-        if last and kind == DATA_END and self._takes_whole(number, data):
-            return
         if not self._counts(kind, number):
             return
         if len(self._data) + len(data) > self._limit:
@@ -175,20 +190,6 @@ class Answers:
             self._tell(self._readers[0])
         else:
             self._look()
-
-    def _takes_whole(self, number: int, data: bytes | bytearray | memoryview) -> bool:
-        """The usual case: this is all of the answer to the last message, and it is waited for."""
-        readers = self._readers
-        if self.overlap or number != self.wanted or self._data or not readers:
-            return False
-        if readers[0].progress is not None or len(data) > self._limit:
-            return False
-        answer = readers.popleft().answer
-        self.delivered = True
-        answer.callback(bytearray(data))
-        if self._quiet:
-            self._none_waits()
-        return True
 
     def _counts(self, kind: int, number: int) -> bool:
         """Whether a message belongs to an answer that is waited for (IVI-6.1 section 3.1.2)."""

@@ -35,6 +35,11 @@ class Channel(ClientProtocol):
         size = len(data)
         if size >= USUAL_READ or self._large:
             self._large = read_as_much(self.transport, size)
+        if not self.spent:
+            whole = self._splitter.whole(data)
+            if whole is not None:
+                self.received(whole)
+                return
         self._splitter.feed(data)
         while not self.spent:
             try:
@@ -49,8 +54,6 @@ class Channel(ClientProtocol):
                 self.failed(NotConnected(f"{self.where} sent {name} of {message.length} bytes"))
                 return
             self.received(message)
-            if not self._splitter.pending:
-                return
 
     def send(self, data: bytes) -> None:
         """Sends whole messages."""

@@ -268,6 +268,8 @@ class Link:
     ) -> None:
         if self.clearing:
             return
+        if last and kind == DATA_END and self._answers.take_whole(number, data):
+            return
         try:
             self._answers.take(kind, number, data, last)
         except TooLarge as error:

@@ -107,6 +107,7 @@ class ScpiClient:
         self.max_response = max_response
         self._ending = parse_ending(terminator)
         self._answers = parse_ending(answers) if answers else self._ending
+        self._plain = self._answers.terminator if max_response >= SHORT else b""
         self._clock = reactor
         self._turn = Turns()
         self._watch = Watch(reactor)
@@ -298,43 +299,35 @@ class ScpiClient:
         timeout: float | None,
     ) -> Deferred[T]:
         protocol = self._protocol
-        if (
-            protocol is not None
-            and not (self._turn.taken or protocol.spent or protocol.out_of_step)
-            and not (self.check_errors or self.marker)
+        if protocol is not None and not (
+            self._turn.taken
+            or protocol.spent
+            or protocol.out_of_step
+            or self.check_errors
+            or self.marker
         ):
-            return self._ask_now(protocol, message, make, decode, timeout)
+            try:  # nothing has to be waited for; a coroutine would take twice as long
+                data = self._encoded(message)
+            except LabError as error:
+                return fail(error)
+            self._turn.taken = True
+            protocol.drop_unread()
+            protocol.send(data)
+            plain = self._plain if make == self._response_reader else b""
+            answer = protocol.read(make, self._answers.silence, plain)
+            self._watch.begin(answer, self.timeout if timeout is None else timeout)
+            return answer.addBoth(self._turn_over, message, decode)
 
         async def run(protocol: ScpiClientProtocol) -> bytes | bytearray:
             data = self._encoded(message)
             protocol.drop_unread()
             protocol.send(data)
-            response = await protocol.read(make(), self._answers.silence)
+            response = await protocol.read(make, self._answers.silence)
             await self._check(protocol)
             return response
 
         request = _Request(f"{shorten(message)!r} to {self.where}", run)
         return self._request(request, timeout).addCallback(decode)
-
-    def _ask_now(
-        self,
-        protocol: ScpiClientProtocol,
-        message: str,
-        make: Callable[[], Reader],
-        decode: Callable[[bytes | bytearray], T],
-        timeout: float | None,
-    ) -> Deferred[T]:
-        """`_ask` when nothing has to be waited for, at half the cost."""
-        try:
-            data = self._encoded(message)
-        except LabError as error:
-            return fail(error)
-        self._turn.taken = True
-        protocol.drop_unread()
-        protocol.send(data)
-        answer = protocol.read(make(), self._answers.silence)
-        self._watch.begin(answer, self.timeout if timeout is None else timeout)
-        return answer.addBoth(self._turn_over, message, decode)
 
     def _turn_over(
         self,
@@ -354,7 +347,7 @@ class ScpiClient:
         self, what: str, make: Callable[[], Reader], timeout: float | None
     ) -> Deferred[bytes]:
         async def run(protocol: ScpiClientProtocol) -> bytes:
-            return bytes(await protocol.read(make(), self._answers.silence))
+            return bytes(await protocol.read(make, self._answers.silence))
 
         return self._request(_Request(f"{what} from {self.where}", run), timeout)
 
@@ -369,7 +362,7 @@ class ScpiClient:
         found: list[tuple[int, str]] = []
         while len(found) < MAX_ERRORS:
             protocol.send(b"SYST:ERR?" + self._ending.terminator)
-            response = await protocol.read(self._response_reader(), self._answers.silence)
+            response = await protocol.read(self._response_reader, self._answers.silence)
             error = decode_error(decode_text(response))
             if error[0] == 0:
                 break
@@ -411,7 +404,7 @@ class ScpiClient:
         line = b""
         try:
             while not line or line != self._marked:
-                line = bytes(await protocol.read(UntilReader(end, self.max_response)))
+                line = bytes(await protocol.read(partial(UntilReader, end, self.max_response)))
                 self._marked = self._marked or line
         except BaseException:
             protocol.abort()  # else the answer of this marker could be taken for the next one's

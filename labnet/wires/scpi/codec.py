@@ -21,6 +21,7 @@ DEFAULT_LIMIT: Final = 1 << 30
 
 _MOST_DIGITS: Final = 9
 _LONGEST_HEADER: Final = 256
+_SHORT: Final = 4096
 _HIDING = re.compile(rb"[\"'#]")
 _ERROR = re.compile(r"\s*([+-]?[0-9]{1,9})\s*,\s*(.*?)\s*\Z", re.DOTALL)
 
@@ -118,9 +119,6 @@ class ResponseReader:
     def feed(self, data: bytes) -> int | None:
         held = self._held
         before = len(held)
-        if not before and self._is_plain(data):
-            self.result = data[: -len(self._terminator)]
-            return len(data)
         held += data
         while True:
             position, scan = self._at, self._scan
@@ -132,15 +130,6 @@ class ResponseReader:
             if self._at == position and self._scan == scan:
                 check_size(len(held) - len(self._terminator) + 1, self._limit)
                 return None
-
-    def _is_plain(self, data: bytes) -> bool:
-        """Whether this is a whole response in which nothing could hide a terminator."""
-        end = len(data) - len(self._terminator)
-        return (
-            data.find(self._terminator) == end >= 0
-            and end <= self._limit
-            and not _HIDING.search(data)
-        )
 
     def _datum(self) -> int | None:
         """At the start of a datum: a block, a string or anything else."""
@@ -201,6 +190,16 @@ class ResponseReader:
             self._at = found.end()
             self._scan = self._datum
         return None
+
+
+def is_plain(data: bytes, terminator: bytes) -> bool:
+    """Whether this is one whole response, short, in which nothing could hide a terminator."""
+    size = len(data)
+    return (
+        size <= _SHORT
+        and data.find(terminator) == size - len(terminator) >= 0
+        and not _HIDING.search(data)
+    )
 
 
 @lru_cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from labnet.transports.kept import ClientProtocol, no_answer
 from labnet.transports.outflow import Outflow, Unit
 from labnet.transports.prompt import USUAL_READ, read_as_much, write_now
-from labnet.wires.scpi.codec import Reader
+from labnet.wires.scpi.codec import Reader, is_plain
 
 MAX_UNREAD = 1 << 20
 """Bytes that are taken from the instrument while nobody reads; then the connection is held back."""
@@ -25,6 +25,8 @@ class ScpiClientProtocol(ClientProtocol):
         self._clock = clock
         self._unread = bytearray()
         self._reader: Reader | None = None
+        self._make: Callable[[], Reader] | None = None  # makes it when it is needed
+        self._plain = b""  # the terminator of a response that needs none if it is plain
         self._waiting: Deferred[bytes | bytearray] | None = None
         self._silence = 0.0
         self._timer: IDelayedCall | None = None
@@ -56,15 +58,19 @@ class ScpiClientProtocol(ClientProtocol):
             self._unread.clear()
             self._hold_back()
 
-    def read(self, reader: Reader, silence: float = 0.0) -> Deferred[bytes | bytearray]:
-        """The next response by `reader`; with `silence` (seconds) it ends when nothing more comes.
+    def read(
+        self, make: Callable[[], Reader], silence: float = 0.0, plain: bytes = b""
+    ) -> Deferred[bytes | bytearray]:
+        """The next response by the reader that is made; with `silence` (seconds) it ends when
+        nothing more comes. A short and simple one that ends with `plain` needs no reader.
 
         Fails with `NotConnected` if the connection ends first, and with what the reader raises,
         which ends the connection. Cancelling it leaves the rest of the response to come.
         """
         assert self._waiting is None, "one reader at a time"
         waiting: Deferred[bytes | bytearray] = Deferred(self._cancelled)
-        self._reader, self._waiting, self._silence = reader, waiting, silence
+        self._make, self._plain, self._silence = make, plain, silence
+        self._waiting = waiting
         if self.spent:
             self._fail(no_answer(self.where))
             return waiting
@@ -83,15 +89,21 @@ class ScpiClientProtocol(ClientProtocol):
         size = len(data)
         if size >= USUAL_READ or self._large:
             self._large = read_as_much(self.transport, size)
-        if self._reader is None:
+        waiting = self._waiting
+        if waiting is None:
             self._unread += data
             self._hold_back()
+        elif self._plain and self._reader is None and is_plain(data, self._plain):
+            self._waiting = None
+            waiting.callback(data[: -len(self._plain)])
         else:
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        assert self._reader is not None
         try:
+            if self._reader is None:
+                assert self._make is not None
+                self._reader = self._make()
             used = self._reader.feed(data)
         except Exception as error:  # a LabError, or what the caller's `progress` raises
             self._fail(error)
