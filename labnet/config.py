@@ -449,12 +449,30 @@ def _in_order(devices: list[DeviceConfig]) -> tuple[DeviceConfig, ...]:
             _check_class(device, option, by_name[name])
             if name not in ordered:
                 place(by_name[name], (*on_the_way, name))
+        for option, name in _mentioned(device):
+            if name in on_the_way:
+                raise device.section.bad(option, f"{name!r} needs this device in its turn")
+            if name not in by_name:
+                hint = suggest(name, by_name)
+                raise device.section.bad(option, f"there is no device {name!r}{hint}")
+            if name not in ordered:
+                place(by_name[name], (*on_the_way, name))
         ordered[device.name] = device
 
     for device in devices:
         if device.name not in ordered:
             place(device, (device.name,))
     return tuple(ordered.values())
+
+
+def _mentioned(device: DeviceConfig) -> Iterator[tuple[str, str]]:
+    """The keys of a section that mention parameters of other devices, and the devices' names."""
+    renamed = device.options.get("part") or {}
+    for option, values in device.options.items():
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            for path in getattr(value, "names", ()):
+                first = path.partition(".")[0]
+                yield f"{option} {name}", renamed.get(first, first)
 
 
 def _check_class(device: DeviceConfig, name: str, part: DeviceConfig) -> None:

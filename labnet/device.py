@@ -65,6 +65,9 @@ from labnet.values import (
     kind_of,
 )
 
+if typing.TYPE_CHECKING:
+    from labnet.parts import Parts
+
 T = TypeVar("T")
 
 #: What `Reading` itself does with a tuple of its fields, at half the cost.
@@ -74,11 +77,16 @@ _reading: Callable[[tuple[Any, ...]], Reading] = partial(tuple.__new__, Reading)
 class Deadline:
     """How long the call in progress may still take; `check` it between the steps of a long one."""
 
-    __slots__ = ("_seconds", "cancelled", "end", "limit")
+    __slots__ = ("_seconds", "caller", "cancelled", "end", "limit")
 
     def __init__(
-        self, limit: float | None, seconds: Callable[[], float] = time.monotonic
+        self,
+        limit: float | None,
+        seconds: Callable[[], float] = time.monotonic,
+        caller: Any = None,
     ) -> None:
+        #: For whom the call is made.
+        self.caller = caller
         self.limit = limit
         self.end = None if limit is None else seconds() + limit
         self.cancelled = False
@@ -303,6 +311,11 @@ class Device:
     #: Whether each word of a name is a node of its SCPI header, and members whose headers collide
     #: all the same are left out: for devices whose names come from elsewhere.
     word_headers: bool = False
+    #: Whether some of its members need parameters or commands of other devices: their ``touches``
+    #: name these by ``:`` and the path. Locks on such a member reach the other devices.
+    reaches_out: bool = False
+    #: The other devices, while it is in a lab.
+    parts: Parts | None = None
     #: Whether some of its members are known only when it is open; listeners wait for that.
     described_late: bool = False
     #: Other names (any text) by which foreign programs know the device.

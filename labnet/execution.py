@@ -177,7 +177,7 @@ class DeviceQueue:
         Deferred waits, `urgent` overtakes what waits. Cancelling the Deferred takes the call out of
         the queue, or tells one that runs by its `Deadline`.
         """
-        deadline = Deadline(timeout, self._seconds)
+        deadline = Deadline(timeout, self._seconds, caller)
         result = None
         free = self._running is None and not self._waiting and self._worker is None
         if free:

@@ -22,6 +22,7 @@ from labnet.execution import DeviceQueue
 from labnet.lock_queue import check_text
 from labnet.locks import Change, Hold, LockService
 from labnet.logs import Logger, shows
+from labnet.parts import Parts
 from labnet.polling import Poller
 from labnet.registry import DeviceNode, Node, ParameterNode, Registry
 from labnet.session import Session
@@ -216,6 +217,9 @@ class Lab:
         )
         node.hop = partial(self._hop, node.device_queue)
         node.members_changed = partial(self._members_changed, node)
+        node.look_up = self.registry.find
+        if device.reaches_out:
+            device.parts = Parts(self, node)
         self._polls[node] = Poller(self, node)
         self._supervisors[node] = Supervisor(self, node, retry or self.retry)
         self.device_locks.adopt(node)

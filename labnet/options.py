@@ -129,17 +129,22 @@ def values_of(
     type and for a required key that is not set.
     """
     named = {option.name: list(_named_keys(option, section)) for option in options}
-    known = [*also, *(option.name for option in options)]
+    known = [*also, *map(_shown, options)]
     section.check_keys([*known, *itertools.chain.from_iterable(named.values())])
     values: dict[str, Any] = {}
     for option in options:
         if named[option.name]:
             values[option.name] = _named_values(option, section, named[option.name])
-        elif option.name in section.entries:
+        elif _shown(option) in section.entries:
             values[option.name] = _value_of(option, section, option.name)
         elif option.required:
             raise section.error(f"the key {option.name!r} is missing")
     return values
+
+
+def _shown(option: Option) -> str:
+    """The key as users see it."""
+    return option.name if named_type(option.type) is None else f"{option.name} NAME"
 
 
 def _value_of(option: Option, section: Section, key: str) -> Any:
@@ -206,6 +211,8 @@ def device_class(hint: Any) -> type[Device] | None:
 
 def named_type(hint: Any) -> Any:
     """The type of the values of a ``Mapping[str, ...]``; None for any other hint."""
+    if _is_union(hint):
+        hint = _optional(hint)
     is_mapping = typing.get_origin(hint) is Mapping
     return typing.get_args(hint)[1] if is_mapping else None
 

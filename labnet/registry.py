@@ -6,7 +6,7 @@ A node is a device (or sub-device), a parameter or a command. Its path is a dott
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -83,8 +83,10 @@ class ParameterNode(Node):
     def needs(self) -> tuple[Node, ...]:
         if self._needs is None:
             assert self.parent is not None
-            touched = (self.parent.find(name.split(".")) for name in self.spec.touches)
+            touched = (self.parent.find(name.split(".")) for name in _beside(self.spec.touches))
             self._needs = (self, *touched)
+        if self.top.device.reaches_out:
+            return (*self._needs, *self.top.elsewhere(self.spec.touches))
         return self._needs
 
     def replace(self, member: Any) -> None:
@@ -121,11 +123,14 @@ class CommandNode(Node):
         if self._needs is None:
             assert self.parent is not None
             try:
-                touched = tuple(self.parent.find(name.split(".")) for name in self.spec.touches)
+                names = _beside(self.spec.touches)
+                touched = tuple(self.parent.find(name.split(".")) for name in names)
             except UnknownName as error:  # it may join later; until then, better too much
                 log.warn("{path} touches what is not there: {error}", path=self.path, error=error)
                 return (self.parent,)
             self._needs = touched or (self.parent,)
+        if self.top.device.reaches_out:
+            return (*self._needs, *self.top.elsewhere(self.spec.touches))
         return self._needs
 
 
@@ -133,13 +138,15 @@ class DeviceNode(Node):
     """A device or sub-device in the tree, with its children in the order of declaration."""
 
     __slots__ = (
-        "_adopted", "_children", "_folded", "device", "device_queue", "hop", "members_changed",
-        "needs",
+        "_adopted", "_children", "_folded", "device", "device_queue", "hop", "look_up",
+        "members_changed", "needs",
     )  # fmt: skip
 
     device_queue: DeviceQueue
     #: Of a whole device: calls a function in the reactor's thread.
     hop: Callable[..., None]
+    #: Of a whole device: finds a node of the lab by its path.
+    look_up: Callable[[str], Node]
     #: Of a whole device: is told, when members were replaced, which nodes have gone.
     members_changed: Callable[[list[Node]], None]
 
@@ -148,6 +155,7 @@ class DeviceNode(Node):
         self.top = self if parent is None else parent.top
         self.hop = _directly
         self.members_changed = _directly_forgotten
+        self.look_up = _unknown
         self.device = device
         self.needs: tuple[Node, ...] = (self,)
         self._adopted: Callable[[Node], None] | None = None
@@ -288,6 +296,16 @@ class DeviceNode(Node):
             node = below
         return node
 
+    def elsewhere(self, touches: Iterable[str]) -> Iterator[Node]:
+        """What is needed of other devices; those that are not there need nothing."""
+        for name in touches:
+            if name.startswith(":"):
+                try:
+                    node = self.look_up(name[1:])
+                except UnknownName:
+                    continue
+                yield from getattr(node, "needs", ())
+
     def walk(self) -> Iterator[Node]:
         """This node and all below it, parents first."""
         yield self
@@ -304,6 +322,33 @@ class DeviceNode(Node):
     def commands(self) -> Iterator[CommandNode]:
         """All commands of this device and its sub-devices."""
         return (node for node in self.walk() if isinstance(node, CommandNode))
+
+
+def _beside(touches: Iterable[str]) -> Iterator[str]:
+    """The names that are beside the member, not of other devices."""
+    return (name for name in touches if not name.startswith(":"))
+
+
+def with_parts(nodes: Iterable[Node]) -> list[Node]:
+    """These nodes, and what they reach of other devices, each once: what a lock on them covers."""
+    found: dict[Node, None] = {}
+    waiting = list(nodes)
+    if not any(node.top.device.reaches_out for node in waiting):
+        return waiting
+    while waiting:
+        node = waiting.pop(0)
+        if node in found:
+            continue
+        found[node] = None
+        if node.top.device.reaches_out:
+            inside = node.walk() if isinstance(node, DeviceNode) else (node,)
+            members = (it for it in inside if isinstance(it, ParameterNode | CommandNode))
+            waiting += [part for it in members for part in node.top.elsewhere(it.spec.touches)]
+    return list(found)
+
+
+def _unknown(path: str) -> Node:
+    raise UnknownName(path)
 
 
 def _directly(function: Callable[..., Any], *args: Any) -> None:

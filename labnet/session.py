@@ -30,7 +30,14 @@ from labnet.errors import (
 )
 from labnet.lock_queue import MAX_SECONDS, check_text
 from labnet.locks import Grant, Hold, Mode, Owner
-from labnet.registry import MAX_REMEMBERED, CommandNode, DeviceNode, Node, ParameterNode
+from labnet.registry import (
+    MAX_REMEMBERED,
+    CommandNode,
+    DeviceNode,
+    Node,
+    ParameterNode,
+    with_parts,
+)
 from labnet.updates import Listener, Subscription
 from labnet.values import Reading
 
@@ -440,11 +447,12 @@ class Session:
     ) -> Deferred[Grant]:
         """Locks all of `resources` or none; `wait` and `lease` are in seconds.
 
+        A device that is made of others is locked with what it needs of them.
         `replace` swaps all that the owner holds for these at once. Fails with `Locked`, naming the
         holder, or `UnknownName`.
         """
         try:
-            nodes = [self.resolve(path) for path in resources]
+            nodes = with_parts([self.resolve(path) for path in resources])
             for node in nodes:
                 self._admit("lock", node)
             owner = self.owner
@@ -482,19 +490,26 @@ class Session:
 
     def unlock(self, resources: Iterable[Path | Node] | None = None) -> list[Hold]:
         """Frees what this owner holds of `resources`, or all of it."""
-        nodes = None if resources is None else [self.resolve(path) for path in resources]
+        nodes = None
+        if resources is not None:
+            nodes = with_parts([self.resolve(path) for path in resources])
         return [] if self._owner is None else list(self._locks.free(self._owner, nodes))
 
     def release(self, holds: Iterable[Hold]) -> None:
         """Frees some of what this owner holds."""
         if self._owner is not None:
-            self._locks.free(self._owner, [hold.node for hold in holds])
+            nodes: list[Any] = [hold.node for hold in holds]
+            self._locks.free(self._owner, with_parts(nodes))
 
     def release_one(self, path: Path | Node) -> Hold | None:
         """Frees one lock of this owner on a node, of two the exclusive one; None if it has none."""
         if self._owner is None:
             return None
-        return self._locks.release(self._owner, self.resolve(path))
+        first, *parts = with_parts([self.resolve(path)])
+        freed = self._locks.release(self._owner, first)
+        for part in parts:
+            self._locks.release(self._owner, part)
+        return freed
 
     def renew(self, lease: float | None = None) -> None:
         """Begins the leases anew; `lease` in seconds gives them another length."""

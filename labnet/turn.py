@@ -56,7 +56,7 @@ class Turn:
         queue = self._queue
         if self.over:
             return fail(TimedOut(what, timeout))
-        deadline = Deadline(timeout, queue._seconds)
+        deadline = Deadline(timeout, queue._seconds, self._caller)
         job = Job(function, args, kwargs, self._caller, "message", (), what, deadline)
         if queue._worker is None:
             try:

@@ -62,8 +62,11 @@ ROWS: tuple[Driver, ...] = (
     _remote("vicp", "instrument.VicpDevice", "a LeCroy oscilloscope"),
 )
 VISA = Driver("visa", "labnet.devices.visa.device.VisaDevice", "any VISA resource, by pyvisa")
+COMPOSITE = Driver(
+    "composite", "labnet.devices.composite.Composite", "parameters of several devices in one"
+)
 OBJECT = Driver("object", "", "an object of any Python class", own=True)
-DRIVERS: dict[str, Driver] = {row.name: row for row in (*ROWS, VISA, OBJECT)}
+DRIVERS: dict[str, Driver] = {row.name: row for row in (*ROWS, VISA, COMPOSITE, OBJECT)}
 
 
 def find_driver(name: str) -> Driver:
