@@ -39,6 +39,7 @@ from labnet.transports.zmq_socket import (
 )
 from labnet.transports.zmq_watch import (
     ACCEPTED,
+    DISCONNECTED,
     LATER,
     LET_IN,
     NEVER,
@@ -401,6 +402,8 @@ class DealerConnection(ZmqSocket):
         **bounds: Any,
     ) -> None:
         self._received = received
+        self._monitor: Monitor | None = None
+        self._lost: Callable[[], None] | None = None
         factory = _new_factory(reactor)
         try:
             super().__init__(factory, identity=identity, **bounds)
@@ -413,8 +416,26 @@ class DealerConnection(ZmqSocket):
         """Hand it on."""
         self._received(parts)
 
+    def watch(self, lost: Callable[[], None] | None) -> None:
+        """Calls ``lost()`` whenever the connection to the server has ended."""
+        self._lost = lost
+        if lost is not None and self._monitor is None and self.factory is not None:
+            self._monitor = Monitor(self, self._happened, self._monitor_ready)
+
+    def _monitor_ready(self) -> None:
+        if self._monitor is not None:
+            self._monitor.drain()
+
+    def _happened(self, event: int, descriptor: int) -> None:
+        if event == DISCONNECTED and self._lost is not None:
+            self._lost()
+
     def close(self) -> Deferred[None]:
         """Close the socket and drop what it has not sent; the server can see it at once."""
+        self._lost = None
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor.close()
         if self.factory is not None:
             self.factory.close()
         return succeed(None)

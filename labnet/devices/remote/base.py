@@ -30,6 +30,8 @@ A new wire plugs in with a class of its own::
 
         async def lock_there(self, path: str, holder: str, wait: float) -> None: ...
         async def unlock_there(self, path: str) -> None: ...
+        async def hang_up(self, client) -> None: ...    # if ``client.close()`` is not all
+        async def drop(self, client) -> None: ...       # the same when the server is gone
 
         def probe(self) -> Deferred[object]: ...    # a sign of life, every `probe_interval` s
 
@@ -44,7 +46,7 @@ again at the server. `ask` reports a loss by itself, and a client with ``on_lost
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -177,7 +179,11 @@ class RemoteDevice(Device):
         """Gives it back."""
 
     async def hang_up(self, client: Any) -> None:
-        """Says goodbye."""
+        """Says goodbye, and closes the client."""
+        await maybeDeferred(client.close)
+
+    async def drop(self, client: Any) -> None:
+        """Closes a client whose server is gone."""
         await maybeDeferred(client.close)
 
     def new_client(self, *args: Any, **options: Any) -> Any:
@@ -237,13 +243,15 @@ class RemoteDevice(Device):
         alive.addErrback(lambda failure: self._lost(client, failure.getErrorMessage()))
 
     def _put_away(self, client: Any) -> None:
-        gone = Deferred.fromCoroutine(self._hang_up(client))
+        gone = Deferred.fromCoroutine(self._close(client, self.drop))
         gone.addErrback(lambda _: None)
 
-    async def _hang_up(self, client: Any) -> None:
+    async def _close(
+        self, client: Any, how: Callable[[Any], Coroutine[Deferred[Any], Any, None]]
+    ) -> None:
         if hasattr(client, "on_lost"):
             client.on_lost(None)
-        done: Deferred[None] = Deferred.fromCoroutine(self.hang_up(client))
+        done: Deferred[None] = Deferred.fromCoroutine(how(client))
         done.addTimeout(CLOSING, self._clock)  # type: ignore[arg-type]
         try:
             await done
@@ -256,7 +264,7 @@ class RemoteDevice(Device):
         """Connects to the server and takes over what it has."""
         before, self.client = self.client, None
         if before is not None:
-            await self._hang_up(before)
+            await self._close(before, self.hang_up)
         try:
             found = await self.greet()
             client = self.client
@@ -280,7 +288,7 @@ class RemoteDevice(Device):
         """Ends the connection."""
         client, self.client = self.client, None
         if client is not None:
-            await self._hang_up(client)
+            await self._close(client, self.hang_up)
 
     async def locked(self, path: str, holder: str, wait: float) -> None:
         """Takes the server's own lock where it has one."""

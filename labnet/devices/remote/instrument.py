@@ -24,7 +24,7 @@ _MESSAGE = ArgumentSpec(name="message", kind=STR)
 Lock = Literal["yes", "no"]
 
 LOCKING = 2.0
-"""Seconds that an instrument has for its answer to a lock, besides those that it may wait for it."""
+"""Seconds that an instrument has for its answer to a lock, besides those that it may wait."""
 
 
 class RemoteInstrument(RemoteDevice):

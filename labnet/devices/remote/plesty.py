@@ -96,6 +96,10 @@ class PlestyDevice(RemoteDevice):
         keys = await or_nothing(client.get_config_list())
         return self._found(client.doc, keys if isinstance(keys, list) else [])
 
+    async def drop(self, client: Any) -> None:
+        """Without the goodbye that nobody would hear."""
+        await client.abort()
+
     # Parameters and operations
 
     def _found(self, doc: Any, keys: Iterable[Any]) -> Found:

@@ -145,6 +145,8 @@ class PlestyClient(Verbs):
         self._catching_up: CatchUp | None = None
         self._pause: Deferred[None] = succeed(None)
         self._announced = False
+        self._on_lost: Callable[[], None] | None = None
+        self._watched: Any = None
         self._state = "new"
         self._talk = Conversation(self._dial, self._worn, self._clock)
 
@@ -192,6 +194,13 @@ class PlestyClient(Verbs):
         if self._announced and self._talk.free:
             await self._say_goodbye()
         await self._talk.hang_up()
+
+    def abort(self) -> Deferred[None]:
+        """Closes the socket without a word, as when the server is gone; what waits fails."""
+        self._state = "closed"
+        self._pause.cancel()
+        self._talk.fail(self._not_connected())
+        return self._talk.hang_up()
 
     async def _greet(self) -> None:
         await self._announce()
@@ -251,10 +260,21 @@ class PlestyClient(Verbs):
     def _dial(self, received: Callable[[Sequence[bytes]], None]) -> Link:
         from labnet.transports.zmq import DealerConnection
 
-        link: Link = DealerConnection(
+        link = DealerConnection(
             self.address, received, identity=self.client_id.encode(), reactor=self._reactor
         )
+        self._watched = link
+        link.watch(self._on_lost)
         return link
+
+    def on_lost(self, callback: Callable[[], None] | None) -> None:
+        """Calls ``callback()`` when the connection has ended without this client's doing.
+
+        The client connects again by itself; requests that are in flight are not answered any more.
+        """
+        self._on_lost = callback
+        if self._watched is not None:
+            self._watched.watch(callback)
 
     def _worn(self) -> None:
         """The socket was thrown away: a new one takes its place, under the same name if need be."""
