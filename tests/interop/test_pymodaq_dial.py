@@ -87,6 +87,13 @@ class DialCase(TestCase):
             await deferLater(self.reactor, 0.05)
         return answer
 
+    async def changed(self, accept: Any) -> None:
+        """Waits until something here is as wanted, for a time."""
+        end = self.reactor.seconds() + 20.0
+        while not accept():
+            self.assertLess(self.reactor.seconds(), end)
+            await deferLater(self.reactor, 0.02)
+
     async def status(self, plugin: PeerProcess, word: str, after: int = 0) -> Any:
         """The number of the first such status behind the first `after` lines."""
         seen = {id(line) for line in plugin.lines[:after]}
@@ -154,12 +161,6 @@ class ActuatorTests(DialCase):
         await session.set("stage.velocity", 33.0)
         await self.until(plugin, "settings", lambda found: found["velocity"][1] == 33.0)
         self.assertEqual(stage.velocity, 33.0)
-
-    async def changed(self, accept: Any) -> None:
-        end = self.reactor.seconds() + 20.0
-        while not accept():
-            self.assertLess(self.reactor.seconds(), end)
-            await deferLater(self.reactor, 0.02)
 
     async def test_settings_3_6(self) -> None:
         await self.check_settings("3.6.13")
@@ -319,6 +320,60 @@ class ConnectionTests(DialCase):
         await self.until(again, "clients", lambda clients: len(clients) == 1)
         where = await self.ordered(again, "get_actuator_value", reply="get_actuator_value")
         self.assertEqual(where, 10.0)
+
+
+class ModuleTests(DialCase):
+    """Whole modules of 4.4.11, whose hardware is the plugin: what a user has before the eyes."""
+
+    async def module(self, kind: str, device: str, **keys: Any) -> PeerProcess:
+        """A module that a device is offered to."""
+        module = start(self, "pymodaq-4.4.11", "pymodaq_program", kind)
+        await module.wait_for("ready", SLOW)
+        await module.wait_for("initialized", SLOW)
+        port = await self.until(module, "port", bool)
+        dialler = await dial(
+            self.lab, f"127.0.0.1:{port}", ServeOptions("offer", device, drain=2.0),
+            Options(**keys), self.reactor,
+        )  # fmt: skip
+        self.addCleanup(dialler.stop)
+        await self.until(module, "settings", bool)
+        return module
+
+    def events(self, module: PeerProcess, name: str) -> list[Any]:
+        return [e["value"] for e in map(json.loads, module.lines) if e.get("event") == name]
+
+    async def test_an_actuator(self) -> None:
+        module = await self.module("move", "stage")
+        stage: Any = self.lab.devices()["stage"].device
+        self.assertEqual(await module.ask("units"), "mm")
+        stage.store("velocity", 20.0)
+        await module.ask("move", "move_abs", 30.0)
+        done = await module.wait_for("done")
+        self.assertEqual((done["value"], done["units"]), (30.0, "mm"))
+        self.assertGreater(len([v for v in self.events(module, "value") if 10 < v < 30]), 1)
+
+    async def test_its_settings(self) -> None:
+        module = await self.module("move", "stage")
+        stage: Any = self.lab.devices()["stage"].device
+        await module.ask("set_setting", ["velocity"], 12.5)
+        await self.changed(lambda: stage.velocity == 12.5)
+        await self.lab.open_session("test", "here").set("stage.velocity", 33.0)
+        await self.until(module, "settings", lambda found: found["velocity"][1] == 33.0)
+
+    async def test_a_lock(self) -> None:
+        module = await self.module("move", "stage")
+        await self.lab.open_session("tsv", "127.0.0.1:5", name="bob").lock(["stage"])
+        await module.ask("move", "move_abs", 30.0)
+        infos = await self.until(module, "infos", lambda infos: "problem" in infos)
+        self.assertIn("stage is locked by bob (tsv", infos["problem"])
+        self.assertEqual(self.events(module, "done"), [])
+
+    async def test_a_camera(self) -> None:
+        module = await self.module("2D", "camera")
+        await module.ask("snap")
+        (found,) = (await module.wait_for("data"))["frame"]
+        self.assertEqual((found["shapes"], found["dtypes"]), ([[512, 512]], ["<u2"]))
+        self.assertEqual(found["axes"], [["y", "px", 0, 512], ["x", "px", 1, 512]])
 
 
 LAB = """

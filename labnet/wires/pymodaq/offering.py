@@ -15,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from zope.interface import implementer
 
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
@@ -37,6 +38,21 @@ class _Factory(Factory):
 
     def buildProtocol(self, addr: Any) -> HardwareProtocol:
         return self._build()
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """An endpoint that is called in the log as users call it."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, where: str) -> None:
+        self._endpoint = endpoint
+        self._where = where
+
+    def connect(self, factory: Any) -> Any:
+        return self._endpoint.connect(factory)
+
+    def __repr__(self) -> str:
+        return self._where
 
 
 class Offer(Service):
@@ -66,7 +82,7 @@ class Offer(Service):
         self._make = make
         self._clock = clock or reactor
         self._drain = drain
-        self._endpoint = client_endpoint(address, PORT, reactor)
+        self._endpoint = _Endpoint(client_endpoint(address, PORT, reactor), self.where)
         self._service: Any = None
         self._brief = 0  # connections in a row that the other side has ended at once
         self._since = 0.0
