@@ -308,7 +308,7 @@ class RogueServer:
                 patience.cancel()
 
     def _busy(self) -> bool:
-        return any(client.busy for port in (self.binary, self.text) for client in port.clients)
+        return any(client.busy for client in (*self.binary.clients, *self.text.clients))
 
     def answered(self) -> None:
         """A client has its answer, or is gone."""
@@ -348,6 +348,10 @@ class RogueListener:
             "print(s.recv_string())'"
         )
         server.start_beating()
+
+    def clients(self) -> list[RogueProtocol]:
+        """Those that are connected to the ports for requests and have asked for something."""
+        return [*self._server.binary.clients, *self._server.text.clients]
 
     async def stop(self) -> None:
         """Answers what is under way, then closes the ports and ends the connections."""
