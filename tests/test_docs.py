@@ -111,7 +111,7 @@ class DemoTests(TestCase):
     def at_lab(self, text: str) -> str:
         """`text` with this lab's ports in place of the demo's."""
         other = dict(zip(self.demo_ports, self.ports, strict=True))
-        known = r"\b(5\d{3}|7891|1861|4880|9010)\b"
+        known = r"\b(5\d{3}|7891|1861|4880|9010|9099)\b"
         return re.sub(known, lambda found: other.get(found[0], found[0]), text)
 
     async def run_file(self, *command: str, text: str, **env: str) -> Finished:
