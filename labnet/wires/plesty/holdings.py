@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from labnet.locks import Grant, Hold
-from labnet.registry import Node
+from labnet.registry import Node, with_parts
 from labnet.session import Session
 from labnet.wires.plesty.served import Claim
 
@@ -60,7 +60,7 @@ class Holdings:
         if grant is not None:
             self._taken.update(dict.fromkeys(grant.new))
             self.session.renew(None if self.shared else lease)
-        wanted = set(claim.nodes)
+        wanted = set(with_parts(claim.nodes))
         self._free([hold for hold in self._taken if hold.node not in wanted])
         self._leaves = claim.leaves
 
