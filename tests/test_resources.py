@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 import labnet
 from labnet.config import parse_config
 from labnet.devices.simulated.linktester import LinkTester
+from labnet.discovery import mdns
 from labnet.discovery.mdns import Service
 from labnet.errors import BadArguments, LabError, Locked, NotConnected, TimedOut
 from labnet.framing.xdr import encode_uint
@@ -213,6 +214,7 @@ class ListTests(TestCase):
     timeout = 60
 
     async def test_names_and_models(self) -> None:
+        self.patch(mdns, "LISTENING", 0.1)  # nobody of these names is there
         config = parse_config(
             "[device scope]\ndriver = simulated.scope\n"
             "[serve vicp]\nwire = vicp\nlisten = tcp:0\n[serve scpi]\nwire = scpi\nlisten = tcp:0\n"

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -184,21 +184,26 @@ def browse(
     seconds: float,
     reactor: Any,
     interfaces: Sequence[str] = (),
+    wanted: Collection[str] = (),
 ) -> Deferred[list[Service]]:
     """The services of some types that answer within `seconds`, without those that are incomplete.
 
-    `interfaces` are addresses of this machine; none means all of its networks.
+    `interfaces` are addresses of this machine; none means all of its networks. With `wanted` (full
+    names) it ends as soon as these have been heard of.
     """
     pool = reactor.getThreadPool()
-    return deferToThreadPool(reactor, pool, _browse, list(kinds), seconds, list(interfaces))
+    known = frozenset(wanted)
+    return deferToThreadPool(reactor, pool, _browse, list(kinds), seconds, list(interfaces), known)
 
 
-def _browse(kinds: list[str], seconds: float, interfaces: list[str]) -> list[Service]:
+def _browse(
+    kinds: list[str], seconds: float, interfaces: list[str], wanted: frozenset[str]
+) -> list[Service]:
     from zeroconf import InterfaceChoice, Zeroconf
 
     zeroconf = Zeroconf(interfaces=interfaces or InterfaceChoice.All)
     try:
-        found = _listen(zeroconf, kinds, seconds)
+        found = _listen(zeroconf, kinds, seconds, wanted)
         end = time.monotonic() + ANSWERING
         services = [_resolved(zeroconf, kind, name, end) for kind, name in found]
     finally:
@@ -206,8 +211,10 @@ def _browse(kinds: list[str], seconds: float, interfaces: list[str]) -> list[Ser
     return [service for service in services if service is not None]
 
 
-def _listen(zeroconf: Any, kinds: Iterable[str], seconds: float) -> list[tuple[str, str]]:
-    """The instances of some types that are heard of: types and names.
+def _listen(
+    zeroconf: Any, kinds: Iterable[str], seconds: float, wanted: frozenset[str] = frozenset()
+) -> list[tuple[str, str]]:
+    """The instances of some types that are heard of: types and names; see `browse`.
 
     Asks for answers to all: those to one alone may reach another program of this machine, as all
     share a port. (So a name that such a program has is not found out by the usual probe either.)
@@ -215,14 +222,19 @@ def _listen(zeroconf: Any, kinds: Iterable[str], seconds: float) -> list[tuple[s
     from zeroconf import DNSQuestionType, ServiceBrowser
 
     found: dict[tuple[str, str], None] = {}
+    missing = set(wanted)
+    heard = threading.Event()
 
     def changed(zeroconf: Any, service_type: str, name: str, state_change: Any) -> None:
         if len(found) < MAX_FOUND:
             found[service_type, name] = None
+        missing.discard(name)
+        if wanted and not missing:
+            heard.set()
 
     types = [f"{kind}.local." for kind in kinds]
     browser = ServiceBrowser(zeroconf, types, [changed], question_type=DNSQuestionType.QM)
-    threading.Event().wait(seconds)
+    heard.wait(seconds)
     browser.cancel()
     return list(found)
 

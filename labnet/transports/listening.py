@@ -30,4 +30,6 @@ def why_not(number: int | None) -> str:
     """An error number of the system, in words that say what to do."""
     if number is None:
         return "unknown reason"
+    if number < 0:  # of getaddrinfo, which has numbers of its own
+        return "no host of that name is known; give an address of this machine, such as 127.0.0.1"
     return _WHY.get(number) or os.strerror(number)

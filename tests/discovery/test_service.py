@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.request import urlopen
 from xml.etree import ElementTree
 
 from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from labnet.config import parse_config
-from labnet.discovery.mdns import browse
+from labnet.discovery import mdns
+from labnet.discovery.mdns import Announcer, Service, browse
 from labnet.discovery.schema import NAMESPACE
 from labnet.service import LabService
 
@@ -41,10 +44,15 @@ manufacturer = LeCroy & sons
 host = found-here
 description = bench 3
 """
+KINDS = ("_vicp-ctrl._tcp", "_lxi._tcp")
 
 
 class LabTests(TestCase):
     timeout = 60
+
+    def setUp(self) -> None:
+        # Nobody of these names is there: it need not be listened for long.
+        self.patch(mdns, "LISTENING", 0.1)
 
     async def start(self, config: str = CONFIG) -> LabService:
         self.ended: list[int] = []
@@ -61,18 +69,26 @@ class LabTests(TestCase):
 
         return deferToThread(get)
 
+    async def heard_of(self, services: Sequence[Service]) -> list[Service]:
+        """Who is there, when these have been heard of."""
+        names = [it.full_name for it in services]
+        found: list[Service] = await browse(KINDS, 20, reactor, ["127.0.0.1"], names)
+        return [it for it in found if it.full_name in names or it.host == "found-here"]
+
     async def test_everything(self) -> None:
         service = await self.start()
         discovery = service.discovery
         assert discovery is not None
-        announced = await discovery.announced
+        other = Service("_vicp-ctrl._tcp", "labnet test, another", "other", 1, ("127.0.0.1",))
+        announcer = Announcer(["127.0.0.1"], reactor)
+        self.addCleanup(announcer.stop)
+        announced, _ = await gatherResults([discovery.announced, announcer.start([other])])
         kinds = {it.kind for it in announced}
         self.assertEqual(
             kinds,
             {"_http._tcp", "_lxi._tcp", "_scpi-raw._tcp", "_vicp-ctrl._tcp", "_labnet-tsv._tcp"},
         )
-        found = await browse(["_vicp-ctrl._tcp", "_lxi._tcp"], 2.5, reactor, ["127.0.0.1"])
-        mine = [it for it in found if it.host == announced[0].host]
+        mine = await self.heard_of([it for it in announced if it.kind in KINDS])
         self.assertEqual(len(mine), 2)
         for it in mine:
             self.assertEqual(it.text["Manufacturer"], "LeCroy & sons")
@@ -83,8 +99,8 @@ class LabTests(TestCase):
         self.assertIn(f":{ports['_lxi._tcp']}/", discovery.url)
         await service.stopService()
         self.assertIsNone(service.discovery)
-        found = await browse(["_vicp-ctrl._tcp", "_lxi._tcp"], 2.5, reactor, ["127.0.0.1"])
-        self.assertEqual([it for it in found if it.host == announced[0].host], [])
+        found = await self.heard_of([other])  # it would answer no sooner
+        self.assertEqual([it.name for it in found if it.host == announced[0].host], [])
 
     async def test_documents(self) -> None:
         service = await self.start()

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from labnet.transports.admission import REMEMBERED, Admission
-from labnet.transports.listening import CannotListen
+from labnet.transports.listening import CannotListen, why_not
 from labnet.transports.tcp import listen_tcp
 
 
@@ -250,6 +250,12 @@ class SocketTests(TestCase):
             str(caught.exception),
             f"cannot listen at {endpoint}: the port is in use by another program",
         )
+
+    def test_no_such_host(self) -> None:
+        """The numbers of getaddrinfo are below 0, and none of the system's."""
+        for number in (socket.EAI_NONAME, socket.EAI_AGAIN):
+            error = CannotListen("tcp:0:interface=nosuchhost", why_not(number))
+            self.assertIn("interface=nosuchhost: no host of that name is known", str(error))
 
     async def test_no_such_address(self) -> None:
         from twisted.internet import reactor
