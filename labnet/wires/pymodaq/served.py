@@ -30,6 +30,8 @@ class ModuleDevice(Device):
     """
 
     kind: ClassVar[Kind]
+    word_headers = True  # what settings a module has is not known before it comes
+    described_late = True
     log = Logger()
 
     peer = parameter(str, access="r", help="Address from which the module has dialled in")
