@@ -271,14 +271,24 @@ class RemoteDevice(Device):
             if hasattr(client, "on_lost"):
                 where = getattr(client, "where", "the server")
                 client.on_lost(lambda: self._cut(client, f"{where} closed the connection"))
-            for path, holder in list(self._held.items()):
-                await self.lock_there(path, holder, 0.0)
+            await self._lock_again()
         except BaseException:
             client, self.client = self.client, None
             if client is not None:
                 self._put_away(client)
             raise
         self.replace_members(self._own() | found.members)
+
+    async def _lock_again(self) -> None:
+        """What the lab's clients hold is locked at the server; else the device is not connected."""
+        held, self._held = self._held, {}
+        try:
+            for path, holder in held.items():
+                await self.lock_there(path, holder, 0.0)
+                self._held[path] = holder
+        except BaseException:
+            self._held = held | self._held
+            raise
 
     def _own(self) -> dict[str, Any]:
         """The members that the class itself declares."""
