@@ -458,6 +458,43 @@ class Bombs(SynchronousTestCase):
         array = np.zeros(1 << 17)
         self.check(pickle.dumps([array] * 1000, 4), "in all")
 
+    def test_copies_of_one_long_text(self) -> None:
+        """Calls that make something anew, each of a text or list that is there only once."""
+        long = 1 << 20
+        text = b"X" + long.to_bytes(4, "little") + b"x" * long + b"\x94"
+        data = b"B" + long.to_bytes(4, "little") + b"x" * long + b"\x94"
+        many = b"](" + b"K\x01" * 100_000 + b"e\x94"
+        scalar = b"cnumpy.core.multiarray\nscalar\n"
+        scalar += b"cnumpy\ndtype\n\x8c\x07S900000\x89\x88\x87R"
+        raw = b"B" + (900_000).to_bytes(4, "little") + b"x" * 900_000
+        for first, call in (
+            (text, b"c_codecs\nencode\nh\x00\x8c\x06latin1\x86R0"),
+            (data, b"cbuiltins\nbytearray\nh\x00\x85R0"),
+            (many, b"cbuiltins\nset\nh\x00\x85R0"),
+            (scalar + raw + b"\x86\x940" + b"N", b"cnumpy.core.multiarray\nscalar\nh\x00R0"),
+        ):
+            self.check(b"\x80\x04" + first + b"0" + call * 1000 + b"N.", "in all")
+
+    def test_nodes_with_one_long_list(self) -> None:
+        names = b"".join(b"\x8c\x04%04dN" % number for number in range(10_000))
+        fields = (b"bases", b"groups", b"props")
+        body = b"\x80\x04cpyrogue.interfaces._Virtual\nVirtualFactory\n\x940}(" + b"".join(
+            b"\x8c%c%b]" % (len(field), field) for field in fields
+        )
+        for field in (b"name", b"class", b"description", b"path"):
+            body += b"\x8c%c%b\x8c\x00" % (len(field), field)
+        body += b"\x8c\x06expandN\x8c\x08guiGroupN\x8c\x05funcs}\x8c\x05nodes}(" + names + b"uu"
+        self.assertIsInstance(read_reply(body + b"\x85\x940h\x00h\x01R."), NodeInfo)
+        error = self.assertRaises(
+            BadPickle, read_reply, body + b"\x85\x940" + b"h\x00h\x01R0" * 5000 + b"N."
+        )
+        self.assertIn("in all", str(error))
+
+    def test_long_errors(self) -> None:
+        text = b"X\x00\x00\x10\x00" + b"x" * (1 << 20)
+        body = b"\x80\x04cbuiltins\nException\n" + text + b"\x85R."
+        self.assertEqual(len(read_reply(body).text), 10_000)
+
     def test_values_that_hold_themselves(self) -> None:
         for body in (b"]\x94h\x00a.", b"}\x94\x8c\x01ah\x00s.", b"](](]2eee.", b"]2a."):
             self.check(b"\x80\x04" + body)

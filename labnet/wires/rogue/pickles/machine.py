@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from labnet.wires.rogue.model import Func, NodeInfo, RemoteException
 from labnet.wires.rogue.pickles.arrays import Array
 from labnet.wires.rogue.pickles.bounds import MAX_ODD_KEYS, BadPickle, truncated
 from labnet.wires.rogue.pickles.names import FROZENSET, SET, Name, Names, Opaque
@@ -17,10 +20,14 @@ _HASHES_OF_THEIR_OWN = frozenset({str, bytes, bool, type(None)})
 class Machine:
     """The state while one pickle is read."""
 
-    __slots__ = ("data", "doubtful", "memo", "names", "odd_keys", "outer", "stack")
+    __slots__ = (
+        "data", "doubtful", "memo", "names", "odd_keys", "outer", "spent", "stack", "weight",
+    )  # fmt: skip
 
-    def __init__(self, data: bytes, names: Names) -> None:
+    def __init__(self, data: bytes, names: Names, weight: int) -> None:
         self.data = data
+        self.weight = weight
+        self.spent = 0
         self.names = names
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []
@@ -104,11 +111,18 @@ class Machine:
         self.doubtful = True
         return self.names.find(module, name)
 
+    def charge(self, size: int) -> None:
+        """Counts what calls make anew, perhaps of one and the same text or list."""
+        self.spent += size
+        if self.spent > self.weight:
+            raise BadPickle(f"a pickle that holds more than {self.weight} bytes in all")
+
     def called(self, name: Any, args: Any) -> Any:
         """The result of calling what `name` stands for."""
         if name.__class__ is not Name or name.call is None or type(args) is not tuple:
             raise BadPickle("a call of something that cannot be called")
         result = name.call(args)
+        self.charge(_size(result))
         if name is SET or name is FROZENSET:
             return (set if name is SET else frozenset)(self.members(result))
         return result
@@ -117,7 +131,27 @@ class Machine:
         """A new object of the class that `name` stands for."""
         if name.__class__ is not Name or name.new is None or type(args) is not tuple or kwargs:
             raise BadPickle("an object of something that is no class")
-        return name.new(args)
+        result = name.new(args)
+        self.charge(_size(result))
+        return result
+
+
+def _size(result: Any) -> int:
+    """Bytes that a call has taken, or is about to take for a set."""
+    if isinstance(result, bytes | bytearray):
+        return len(result)
+    if isinstance(result, NodeInfo):
+        lists = (result.nodes, result.props, result.bases, result.groups)
+        return 8 * (sum(map(len, lists)) + sum(map(_length, result.funcs.values())))
+    if isinstance(result, RemoteException):
+        return len(result.text)
+    if isinstance(result, np.generic):
+        return result.nbytes
+    return 32 * len(result) if isinstance(result, list) else 0
+
+
+def _length(func: Func) -> int:
+    return len(func.args) + len(func.kwargs)
 
 
 def ignore(target: Any, kind: str) -> None:

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from labnet.errors import shorten
 from labnet.wires.rogue.model import RemoteException, VariableValue
 from labnet.wires.rogue.pickles import arrays
 from labnet.wires.rogue.pickles.bounds import BadPickle, RefusedName
 from labnet.wires.rogue.pickles.nodes import node_info
+
+MAX_TEXT = 10_000
+"""Characters of each argument of an exception that are kept."""
 
 Call = Callable[[tuple[Any, ...]], Any]
 
@@ -81,7 +85,7 @@ def _variable_value(args: tuple[Any, ...]) -> VariableValue:
 def _exception(kind: str) -> Name:
     def make(args: tuple[Any, ...]) -> RemoteException:
         texts = (arg if isinstance(arg, str) else repr(arg) for arg in args[:10] if plain(arg))
-        return RemoteException(", ".join(texts), kind)
+        return RemoteException(", ".join(text[:MAX_TEXT] for text in texts), kind)
 
     return Name(kind, make, make)
 
@@ -97,7 +101,7 @@ def _refused(module: str, name: str) -> Name:
 
 def _unknown(module: str, name: str) -> Name:
     """For a client: errors of any class are errors, all else is opaque."""
-    kind = f"{module}.{name}"
+    kind = shorten(f"{module}.{name}")
     if name.endswith(("Error", "Exception")):
         return _exception(kind)
 

@@ -44,7 +44,7 @@ def read_reply(data: bytes, bounds: Bounds = REPLY) -> Any:
 def _read(data: bytes, names: Names, bounds: Bounds) -> Any:
     if len(data) > bounds.size:
         raise BadPickle(f"a pickle of more than {bounds.size} bytes")
-    machine = Machine(data, names)
+    machine = Machine(data, names, bounds.weight)
     value, steps = run(machine, bounds)
     if machine.doubtful or steps > FEW_STEPS or len(data) > FEW_BYTES:
         return check_weight(value, bounds)
