@@ -316,7 +316,8 @@ class Device:
     reaches_out: bool = False
     #: The other devices, while it is in a lab.
     parts: Parts | None = None
-    #: Whether some of its members are known only when it is open; listeners wait for that.
+    #: Whether its identity or some of its members are known only when it is open; listeners wait
+    #: for that.
     described_late: bool = False
     #: Other names (any text) by which foreign programs know the device.
     aliases: tuple[str, ...] = ()

@@ -109,7 +109,7 @@ class ExpressionTests(SynchronousTestCase):
         line = expression.linear()
         assert line is not None
         wanted = expression.value({"s.x": x})
-        self.assertAlmostEqual(line[0] * x + line[1], wanted, delta=1e-6 * (1 + abs(wanted)))
+        self.assertApproximates(line[0] * x + line[1], wanted, 1e-6 * (1 + abs(wanted)))
 
 
 class FormulaTests(SynchronousTestCase):

@@ -124,6 +124,7 @@ PEERS: tuple[Peer, ...] = (
                 "click==8.5.1",
                 "psutil==7.2.2",
                 "pymeasure==0.16.0",
+                "pyvicp==1.1.0",
                 "pyserial==3.5",
                 "pyusb==1.3.1",
                 "pyvisa-sim==0.7.1",

@@ -60,6 +60,7 @@ class VisaDevice(Device):
 
     blocking = True
     polls_unheard = False
+    described_late = True  # its identity
 
     #: New values ask the lab's clients for service.
     service_request = parameter(int, access="r", help="status byte of the last service request")
