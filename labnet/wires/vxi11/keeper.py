@@ -8,7 +8,7 @@ from functools import partial
 from random import getrandbits
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
 from labnet.errors import (
@@ -24,7 +24,7 @@ from labnet.errors import (
 from labnet.framing.blocks import encode_text
 from labnet.logs import Logger
 from labnet.transports.listening import CannotListen
-from labnet.transports.watch import Watch
+from labnet.transports.turns import Turns, Watch
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.codec import Procedure, Program
 from labnet.wires.vxi11.connection import RpcConnection, keep_alive
@@ -91,7 +91,7 @@ class LinkKeeper:
         self._portmapper_port = portmapper_port
         self._terminator = encode_text(terminator)
         self._clock = reactor
-        self._turn = DeferredLock()
+        self._turn = Turns()
         self._watch = Watch(reactor)
         self._linked: LinkedDevice | None = None
         self._serviced: Callable[[], None] | None = None
@@ -137,7 +137,7 @@ class LinkKeeper:
     ) -> Deferred[bytearray]:
         """A message, a response, or both; `fresh` if what is late must not be taken for it."""
         linked = self._linked
-        if linked is None or not linked.usable or self._turn.locked or linked.out_of_step & fresh:
+        if linked is None or not linked.usable or self._turn.taken or linked.out_of_step & fresh:
 
             async def run(linked: LinkedDevice, end: float) -> bytearray:
                 return await begin(self._new_exchange(linked, end, progress))
@@ -362,30 +362,29 @@ class LinkKeeper:
 class _Turn:
     """The right of one request to the link; `linked` is what it has used."""
 
-    def __init__(self, lock: DeferredLock) -> None:
+    def __init__(self, turns: Turns) -> None:
         self.linked: LinkedDevice | None = None
-        self._lock = lock
+        self._turns = turns
         self._mine = False
 
     async def begin(self, limit: float, clock: Any) -> None:
         """Waits for the requests before it; `TimedOut` after `limit` seconds."""
-        waiting = self._lock.acquire()
-        if not waiting.called:
-            waiting.addTimeout(limit, clock, partial(_timed_out, "waiting", "the link", limit))
-        await waiting
-        self._mine = True
+        if self._turns.taken:
+            waiting = Deferred.fromCoroutine(self._turns.acquire())
+            late = partial(_timed_out, "waiting", "the link", limit)
+            await waiting.addTimeout(limit, clock, late)
+        self._mine = self._turns.taken = True
 
     def take(self, linked: LinkedDevice) -> None:
         """Begins at once, where nobody else has begun."""
-        self._lock.acquire()
-        self._mine = True
+        self._mine = self._turns.taken = True
         self.linked = linked
 
     def end(self) -> None:
         """Lets the next request begin."""
         if self._mine:
             self._mine = False
-            self._lock.release()
+            self._turns.release()
 
 
 def _lost(connection: RpcConnection) -> Deferred[None]:
