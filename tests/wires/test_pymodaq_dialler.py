@@ -340,7 +340,7 @@ class DetectorTests(LabCase):
             self.assertIn(why, shown([said])[0][1])
             self.assertIsInstance(old, InfoXml)
         broken = SetInfo(("count",), '<count type="int">many</count>')
-        self.assertIn("that is none", shown(program.orders(broken))[0][1])
+        self.assertIn("that is no int", shown(program.orders(broken))[0][1])
 
     def test_a_unit_of_an_actuator_among_settings(self) -> None:
         """The setting that PyMoDAQ reads the units of is there, beside the device's own."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import BadArguments, DeviceFault
@@ -41,6 +44,7 @@ from labnet.wires.pymodaq.codec import (
 from labnet.wires.pymodaq.hardware import DRAIN, WAITING
 from labnet.wires.pymodaq.offered import frame_of, module_of
 from tests.wires.pymodaq_toy import Eye, Program, Slide, shown
+from tests.wires.vectors import records
 
 A, B, C1, C2, C3, C4, D = Generation
 
@@ -210,6 +214,8 @@ class SettingTests(SynchronousTestCase):
             self.set(("deep",), Setting("deep", "group")),
             self.set((), Setting("deep", "group")),
             SetInfo(("velocity",), "<velocity"),
+            SetInfo(("velocity",), '<velocity type="float">fast</velocity>'),
+            self.set(("velocity",), Setting("velocity", "str", "fast")),
             SetInfo(("velocity",), '<!DOCTYPE a [<!ENTITY b "c">]><velocity>&b;</velocity>'),
         ):
             (answer,) = program.orders(order)
@@ -374,9 +380,6 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(aborted, [True])
 
     def test_the_connection_ends_in_a_move(self) -> None:
-        from twisted.internet.error import ConnectionDone
-        from twisted.python.failure import Failure
-
         self.program.orders(MoveAbs(position(3.0)))
         self.program.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -461,3 +464,38 @@ class AnyObjectTests(SynchronousTestCase):
         frame = frame_of(Data("a", (np.zeros(1),)), "eye")
         self.assertIs(frame_of(frame, "other"), frame)
         self.assertEqual(frame_of(frame.data, "eye").data, frame.data)
+
+
+class DamagedOrderTests(SynchronousTestCase):
+    """Ten thousand orders that went wrong on their way, beside a program that behaves."""
+
+    def test_damaged_orders(self) -> None:
+        chance = random.Random(6341)
+        clock = Clock()
+        orders = [
+            (bytes.fromhex(record["bytes"]), Generation[record["generation"]])
+            for record in records("pymodaq")
+            if record["direction"] == "s2c"
+        ]
+        slide, eye = Slide(clock), Eye()
+        good = Program(slide, C4, clock)
+        good.heard()
+        for number in range(10_000):
+            order, generation = chance.choice(orders)
+            damaged = bytearray(order * chance.randint(1, 2))
+            for _ in range(chance.randint(1, 5)):
+                at = chance.randrange(len(damaged))
+                damaged[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+            module = slide if number % 2 else eye
+            bad = Program(module, generation, clock)
+            bad.protocol.dataReceived(bytes(damaged))
+            self.assertLess(bad.protocol._decoder.pending, 1 << 20)
+            bad.protocol.connectionLost(Failure(ConnectionDone()))
+            if number % 500 == 0:
+                self.assertEqual(good.orders(GetActuatorValue())[0].spoken, "position_is")
+        self.assertEqual(slide._links, {good.protocol})
+        self.assertEqual(eye._links, set())
+        good.protocol.quit()
+        clock.advance(DRAIN)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])

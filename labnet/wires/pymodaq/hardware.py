@@ -414,6 +414,8 @@ class HardwareProtocol(ClientProtocol):
         known = None if tree is None or path is None else tree.find(path)
         if path is None or known is None or known.is_group:
             raise BadArguments(f"{self.module.name} has no setting {'.'.join(order.path)[:80]}")
+        if wanted.value is None or wanted.type != known.type:
+            raise BadArguments(f"{'.'.join(path)} has been sent a value that is no {known.type}")
         if path in self._told and self._told[path] == wanted.value:
             return  # the echo of what was told: no reason to write it
         self._told[path] = wanted.value
