@@ -15,10 +15,14 @@ from twisted.python.failure import Failure
 
 from labnet.errors import Cancelled, TooLarge
 from labnet.framing.blocks import find_block
+from labnet.framing.gathering import Gathered
 from labnet.wires.hislip.codec import DATA, DATA_END, NO_ID, UNKNOWN_ID
 
 MAX_UNREAD = 1 << 20
 """Bytes of answers that are taken while nobody reads; then the connection is held back."""
+
+HEAD = 256
+"""Bytes of an answer in which the header of a block is looked for."""
 
 Progress = Callable[[int, int], None]
 """Told how many bytes of a block have come or gone, and how many it has."""
@@ -37,12 +41,12 @@ class Reader:
         self.skips = skips
         self.block: tuple[int, int] | None = None
 
-    def grown(self, data: bytearray) -> None:
+    def grown(self, data: Gathered) -> None:
         """Tells about a block in it; raises `DeviceFault` if there is none."""
         if self.progress is None:
             return
         if self.block is None:
-            self.block = find_block(data)
+            self.block = find_block(data.head(HEAD))
         if self.block is not None and self.block[1] >= 0:
             start, length = self.block
             self.progress(min(len(data) - start, length), length)
@@ -69,7 +73,7 @@ class Answers:
         self._held_back = False
         self._quiet: list[Deferred[None]] = []
         self._readers: deque[Reader] = deque()
-        self._data = bytearray()  # of the answer that is coming
+        self._data = Gathered()  # of the answer that is coming
         self._number = NO_ID  # of its last message
         self._whole: deque[tuple[bytearray, int]] = deque()  # answers, and numbers
         self._unread = 0  # bytes in them
@@ -87,7 +91,7 @@ class Answers:
     def drop(self) -> None:
         """What has come and was not read is thrown away."""
         if self._data or self._whole:
-            self._data = bytearray()
+            self._data.clear()
             self._whole.clear()
             self._unread = 0
             if self._held_back:
@@ -182,7 +186,7 @@ class Answers:
             return
         if len(self._data) + len(data) > self._limit:
             raise TooLarge(f"an answer of more than {self._limit} bytes from {self._where}")
-        self._data += data
+        self._data.add(data)
         self._number = number
         if last and kind == DATA_END:
             self._ended()
@@ -209,21 +213,20 @@ class Answers:
         self._data.clear()
 
     def _ended(self) -> None:
-        data, number = self._data, self._number
-        self._data = bytearray()
         if not self._readers:
-            self._whole.append((data, number))
-            self._unread += len(data)
+            self._unread += len(self._data)
+            self._whole.append((self._data.take(), self._number))
             self._look()
             return
         reader = self._readers.popleft()
-        self._give(number)
+        self._give(self._number)
         try:
-            reader.grown(data)
+            reader.grown(self._data)
         except Exception:
+            self._data.clear()
             reader.answer.errback(Failure())
         else:
-            reader.answer.callback(data)
+            reader.answer.callback(self._data.take())
         if self._quiet:
             self._none_waits()
 

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from labnet.errors import LabError, Locked
+from labnet.framing.gathering import Gathered
 from labnet.logs import Logger
 from labnet.wires.hislip import codec
 from labnet.wires.hislip.codec import (
@@ -43,9 +44,6 @@ UNSENT = 16 * 1024 * 1024
 
 PIECE = 256 * 1024
 """Longest message that is sent, in bytes, whatever more the client would take."""
-
-LONG_PART = 64 * 1024
-"""From this length on, in bytes, a part of a program message is not copied until it is whole."""
 
 COMPLETE_PATIENCE = 1.0
 """Seconds for which a DeviceClearComplete waits for the AsyncDeviceClear that belongs to it."""
@@ -77,8 +75,7 @@ class Exchange:
         self._reset()
 
     def _reset(self) -> None:
-        self._input: list[bytes | bytearray] = []  # the parts of a program message
-        self._size = 0
+        self._input = Gathered()  # the parts of a program message
         self._overflow = False
         self._last = NO_ID  # id of the last message taken
         self._done = NO_ID  # id of the last one carried out
@@ -218,30 +215,18 @@ class Exchange:
     def _joined(self, payload: bytes | bytearray, end: bool) -> bytes | bytearray | None:
         """The program message that these bytes end, if they end one that is not too long."""
         limit = self._options.max_message
-        if end and not self._size and len(payload) <= limit:
+        if end and not self._input and not self._overflow and len(payload) <= limit:
             return payload
-        self._size += len(payload)
-        if self._size > limit and not self._overflow:
-            self._overflow = True
-            self._input.clear()
-            self._channel.error(-363, f"message longer than {limit} bytes")
         if not self._overflow:
-            self._keep(payload)
+            self._input.add(payload)
+            if len(self._input) > limit:
+                self._overflow = True
+                self._input.clear()
+                self._channel.error(-363, f"message longer than {limit} bytes")
         if not end:
             return None
-        parts, self._input, self._size = self._input, [], 0
         overflow, self._overflow = self._overflow, False
-        return None if overflow else b"".join(parts)
-
-    def _keep(self, payload: bytes | bytearray) -> None:
-        """Long parts stay as they are; short ones, of which there may be millions, are joined."""
-        parts = self._input
-        if len(payload) >= LONG_PART:
-            parts.append(payload)
-        elif parts and len(parts[-1]) < LONG_PART:
-            parts[-1] += payload
-        elif payload:
-            parts.append(bytearray(payload))
+        return None if overflow else self._input.take()
 
     def _run(self, work: bytes | Deferred[Any], number: int) -> None:
         if isinstance(work, bytes):

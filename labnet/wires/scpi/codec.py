@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from labnet.errors import BadArguments, DeviceFault, TooLarge, shorten
+from labnet.framing.gathering import Gathered
 from labnet.framing.program_message import ProgramMessageSplitter
 
 DEFAULT_LIMIT: Final = 1 << 30
@@ -43,24 +44,25 @@ class Reader(Protocol):
 
 
 class CountReader:
-    """Exactly `count` bytes, for which room is made once."""
+    """Exactly `count` bytes."""
 
     def __init__(self, count: int, progress: Progress | None = None) -> None:
-        self._bytes = bytearray(count)
-        self.result: bytes | bytearray = self._bytes
+        self.result: bytes | bytearray = b""
         self._count = count
-        self._got = 0
+        self._gathered = Gathered()
         self._progress = progress
 
     def feed(self, data: bytes) -> int | None:
-        got = self._got
-        taken = min(len(data), self._count - got)
-        with memoryview(self._bytes) as view:
-            view[got : got + taken] = data[:taken]
-        self._got += taken
+        gathered = self._gathered
+        missing = self._count - len(gathered)
+        taken = min(len(data), missing)
+        gathered.add(data if taken == len(data) else memoryview(data)[:taken])
         if self._progress is not None and taken:
-            self._progress(self._got, self._count)
-        return taken if self._got == self._count else None
+            self._progress(len(gathered), self._count)
+        if taken < missing:
+            return None
+        self.result = gathered.take()
+        return taken
 
 
 class UntilReader:
@@ -238,8 +240,8 @@ class BlockReader:
     """One definite-length block and then `terminator`; the result is the bytes of the block.
 
     A header before the block is left out, and an indefinite block (``#0``) goes up to the
-    terminator. Room is made once, when the length is known and within `limit`. An answer without a
-    block is a `DeviceFault` that quotes it.
+    terminator. A length must be within `limit`. An answer without a block is a `DeviceFault` that
+    quotes it.
     """
 
     def __init__(
