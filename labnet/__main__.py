@@ -2,7 +2,7 @@
 
 import sys
 
-from labnet.command import main
+from labnet.console import main
 
 if __name__ == "__main__":
     sys.exit(main())

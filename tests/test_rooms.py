@@ -15,7 +15,7 @@ SHARED = {"labnet.errors", "labnet.literals", "labnet.values", "labnet.specs", "
 UPSTAIRS = {
     "labnet",
     "labnet.__main__",
-    "labnet.command",
+    "labnet.console",
     "labnet.config",
     "labnet.constructors",
     "labnet.control",
@@ -35,6 +35,7 @@ CONFIG_MAY = {
     "labnet.device",  # a key may name another device
     "labnet.endpoints",
     "labnet.inifile",
+    "labnet.keys",
     "labnet.options",
     "labnet.devices.declared",  # what a section declares for its device
     "labnet.devices.table",
