@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from labnet.devices.remote import plesty, tsv
+from labnet.wires.rogue import mirror
 from tests.chain.far import DEVICE_WIRES
 from tests.chain.near import PEOPLE
 from tests.chain.pairs import Chain, Outcome
@@ -31,6 +32,7 @@ class ChainTests(TestCase):
     def setUp(self) -> None:
         self.patch(plesty, "SIGN_OF_LIFE", 0.3)
         self.patch(tsv, "SIGN_OF_LIFE", 0.3)
+        self.patch(mirror, "TICK", 0.1)
 
     async def outcome(self, client: str, device: str) -> Outcome:
         """What gets through; tried once in a run."""

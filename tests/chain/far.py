@@ -19,6 +19,7 @@ from labnet.registry import DeviceNode
 from labnet.service import LabService
 from labnet.testing import Served, serve_on_loopback
 from labnet.updates import Update
+from labnet.wires.table import find_wire
 
 SPECTRUM = [1.0, 2.5, -3.0, 4.0]
 
@@ -75,6 +76,7 @@ DEVICE_WIRES: dict[str, DeviceWire] = {
     for wire in (
         DeviceWire("tsv", "address = 127.0.0.1:{port}\npoll = 0.1"),
         DeviceWire("plesty", "address = tcp://127.0.0.1:{port}\npoll = 0.1"),
+        DeviceWire("rogue", "address = 127.0.0.1:{port}\nnode = lamp\nsilence = 0.5"),
         DeviceWire("scpi", "address = 127.0.0.1:{port}", True),
         DeviceWire("vxi11", "host = 127.0.0.1\nport = {port}", True, {"portmapper": "none"}),
         DeviceWire("hislip", "host = 127.0.0.1\nport = {port}", True),
@@ -96,7 +98,7 @@ class FarEnd:
 
     async def start(self) -> None:
         """Serves; at the same port as before."""
-        zmq = self.wire.name == "plesty"
+        zmq = find_wire(self.wire.name).zmq
         place = f"127.0.0.1:{self.port or ('*' if zmq else 0)}"
         host, _, number = place.partition(":")
         address = f"tcp://{place}" if zmq else f"tcp:{number}:interface={host}"
