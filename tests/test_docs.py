@@ -6,6 +6,7 @@ A comment before a fence says what it is:
 ``<!-- prints -->``         what that script writes
 ``<!-- run here -->``       code that goes on from the blocks like it on the same page
 ``<!-- session: PEER -->``  a session in the environment of a peer, or in the shell
+``<!-- check: PEER -->``    a configuration for the environment of a peer; see tests/interop
 ``<!-- shown -->``          what needs two programs at a time, or time: not tried
 
 Scripts and sessions meet the demo lab, at other ports than its own.

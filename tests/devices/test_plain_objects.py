@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from labnet.device import CommandState, ParameterState
+from labnet.device import CommandState, Device, ParameterState
 from labnet.devices.objects.kinds import as_device, maker_of
 from labnet.errors import DeviceFault, NotConnected, OutOfRange
+from labnet.instrument.model import words_of
 from labnet.service import Lab
 from labnet.values import FLOAT, EnumKind, Limits
+from tests.devices.bench import BenchCase
 from tests.devices.own_classes import Asynchronous, Meter, Shutter
 
 
@@ -112,3 +115,97 @@ class LabTests(TestCase):
         self.assertIs(meter.shutter.is_open, True)  # type: ignore[attr-defined]
 
 
+class Frame:
+    """Names that would collide as headers of one node each."""
+
+    frame_width_values = 5
+
+    @property
+    def frame_width(self) -> int:
+        return 512
+
+    @property
+    def frame_height(self) -> int:
+        return 256
+
+    @property
+    def mode_2d(self) -> str:
+        return "off"
+
+    @property
+    def ch_1(self) -> float:
+        return 1.5
+
+    def frame__width(self) -> int:
+        """Collides all the same."""
+        return 0
+
+
+class HeaderTests(BenchCase):
+    """Objects as SCPI instruments: each word a node."""
+
+    def test_words_are_nodes(self) -> None:
+        device = as_device(Frame())
+        device.blocking = False
+        session = self.attach("it", device)
+        self.assertEqual(self.scpi(session, b"FRAM:WIDT?;HEIG?"), b"512;256")
+        self.assertEqual(self.scpi(session, b"FRAME:HEIGHT?"), b"256")
+        self.assertEqual(self.scpi(session, b"MODE2D?;:CH1?"), b'"off";1.5')
+
+    def test_words(self) -> None:
+        for name, words in (
+            ("frame_width", ["frame", "width"]),
+            ("ch_1", ["ch1"]),
+            ("mode_2d_x", ["mode2d", "x"]),
+            ("a__b_", ["a", "b"]),
+            ("power", ["power"]),
+        ):
+            self.assertEqual(words_of(name), words)
+
+
+class ListenerTests(TestCase):
+    """A listener waits until a device has told what it has."""
+
+    timeout = 20
+
+    async def test_waits(self) -> None:
+        class Late(Device):
+            """Knows its parameters when it is open."""
+
+            described_late = True
+            opened: Deferred[None]
+
+            def connect(self) -> Deferred[None]:
+                self.opened = Deferred()
+                return self.opened.addCallback(
+                    lambda _: self.add_parameter("x", float, initial=2.0)
+                )
+
+        lab = Lab()
+        self.addCleanup(lab.stop)
+        device = Late()
+        lab.add("late", device)
+        service = lab.serve("tsv", "tcp:0", device="late.x")
+        service.startService()
+        self.addCleanup(service.stopService)
+        self.assertFalse(service.started.called)
+        device.opened.callback(None)
+        self.assertIsNotNone(await service.started)
+
+    async def test_not_for_one_that_cannot_be_opened(self) -> None:
+        class Broken(Device):
+            """Is never there."""
+
+            described_late = True
+
+            def connect(self) -> None:
+                raise OSError("it is off")
+
+        lab = Lab()
+        self.addCleanup(lab.stop)
+        lab.add("broken", Broken())
+        service = lab.serve("tsv", "tcp:0", device="broken")
+        service.startService()
+        self.addCleanup(service.stopService)
+        self.assertIsNotNone(await service.started)
+        self.flushLoggedErrors()

@@ -5,6 +5,8 @@ The lab runs in the environment of these libraries; its clients are labnet's own
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -14,8 +16,10 @@ from labnet.errors import DeviceFault, LabError, NotWritable, OutOfRange
 from labnet.wires.plesty.client import PlestyClient
 from labnet.wires.scpi.client import ScpiClient
 from labnet.wires.tsv.client import TsvClient
-from tests.interop.lab import LabProcess, start_lab
+from tests.interop.lab import ROOT, TWISTD, LabProcess, start_lab
 from tests.interop.peers import DRIVERS, peer
+from tests.interop.processes import run
+from tests.test_docs import blocks
 
 MOCKS = "qcodes.instrument_drivers.mock_instruments"
 
@@ -215,3 +219,24 @@ class SmBlueskyTests(ObjectCase):
         )
         self.assertEqual(await lab.end(), 1)
         self.assertIn("did you mean 'QuietMotor'?", lab.errors)
+
+
+class PageTests(TestCase):
+    """The page of the documentation: its sections can be used as they stand."""
+
+    timeout = 90
+
+    async def test_sections(self) -> None:
+        python = peer("instruments")
+        page = ROOT / "docs" / "devices.md"
+        found = [block for block in blocks(page) if block.mark == "check: instruments"]
+        self.assertEqual(len(found), 1)
+        for block in found:
+            file = Path(self.mktemp()).absolute()
+            file.write_text(block.text)
+            done = await run(
+                self, python, *TWISTD[1:], "labnet", "--check", "--config", str(file),
+                env={"PYTHONPATH": f"{ROOT}{os.pathsep}{DRIVERS}"},
+            )  # fmt: skip
+            self.assertEqual(done.code, 0, done.errors + done.text)
+            self.assertIn("instruments.QuietMotor", done.text)
