@@ -231,11 +231,17 @@ class MemoryLab(Lab):
     """A lab on a clock of its own, with a network in memory; time passes only in `advance`.
 
     `devices` are attached by name; other options are those of `labnet.lab.Lab`. A device that says
-    ``blocking = True`` is called in the test's own thread: it must not really sleep.
+    ``blocking = True`` is called in the test's own thread: it must not really sleep. With the `net`
+    of another lab both are on one network, and have one clock.
     """
 
-    def __init__(self, devices: Mapping[str, Device] | None = None, **options: Any) -> None:
-        self.net = MemoryReactor()
+    def __init__(
+        self,
+        devices: Mapping[str, Device] | None = None,
+        net: MemoryReactor | None = None,
+        **options: Any,
+    ) -> None:
+        self.net = MemoryReactor() if net is None else net
         self._served: list[Served] = []
         super().__init__(self.net, self.net, **options)
         for name, device in (devices or {}).items():

@@ -22,7 +22,7 @@ from labnet.devices.declared import Declared
 from labnet.devices.remote.base import Clock, Dial, Found, RemoteDevice
 from labnet.devices.remote.described import identity_from, members_from
 from labnet.errors import DeviceFault, Holder, Locked, UnknownName
-from labnet.values import ANY, BYTES, NONE, STR, ArrayKind, Kind, ListKind, OptionalKind
+from labnet.values import ANY, BYTES, NONE, STR, AnyKind, ArrayKind, Kind, ListKind, OptionalKind
 
 #: Commands of every server that are something else here.
 _STOCK = frozenset(("connect_hardware", "disconnect_hardware", "ping", "command_list", "shutdown"))
@@ -32,6 +32,13 @@ _LOCKED = re.compile(r"(\S+) is locked(?: at (\S+))? by (.*?) \((\S+) (\S+), for
 
 SIGN_OF_LIFE = 3.0
 """Seconds that a server has for a sign of life."""
+
+
+class _Word(AnyKind):
+    """An argument of a command of which only the name is known: any value; text stays as it is."""
+
+    def parse(self, text: str, what: str = "value") -> Any:
+        return text
 
 
 class TsvDevice(RemoteDevice):
@@ -107,7 +114,7 @@ class TsvDevice(RemoteDevice):
         for name in commands:
             if name not in _STOCK:
                 found.command(
-                    (name,), partial(self._call_by_name, name), variadic=BYTES, result=ANY,
+                    (name,), partial(self._call_by_name, name), variadic=_Word(), result=ANY,
                     stop=name == "stop", urgent=name == "stop",
                 )  # fmt: skip
         return found
