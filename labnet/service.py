@@ -135,7 +135,8 @@ class ListenerService(Service):
     async def _listen(self) -> Listener:
         host = self._host()
         paths = [path for path in (self.common.device, *self.common.devices.values()) if path]
-        await _described(host, {path.partition(".")[0] for path in paths})
+        if not isinstance(self.common.devices, kernel.AllDevices):  # they come as they come
+            await _described(host, {path.partition(".")[0] for path in paths})
         for path in paths:
             self._check_part(host, path)
         return await self._open(host)
