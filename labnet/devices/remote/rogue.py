@@ -127,7 +127,7 @@ class RogueDevice(RemoteDevice):
         return not groups & self._exclude and (not self._include or bool(groups & self._include))
 
     def _parameter(self, found: Found, node: Any, info: Any) -> None:
-        kind = kind_from(info)
+        kind = kind_from(info) if node.info.class_name != "EnableVariable" else _enable(info)
         access = _ACCESS[info.mode]
         state = found.parameter(
             self._below(node.path),
@@ -244,6 +244,12 @@ def kind_from(info: Any) -> Kind:
         if pattern.match(info.type):
             return kind
     return ANY
+
+
+def _enable(info: Any) -> Kind:
+    """The kind of a device's ``enable``: another device may have switched it off, too."""
+    return EnumKind({False: "False", True: "True", "parent": "parent", "deps": "deps",
+                     **(info.enum or {})})  # fmt: skip
 
 
 def _limits(kind: Kind, low: float | None, high: float | None) -> Limits | None:

@@ -187,6 +187,13 @@ class Requests(RogueCase):
         self.assertEqual(caught.exception.kind, "DeviceError")
         self.assertIsNone(self.node.device_queue.unavailable)
 
+    def test_enable(self) -> None:
+        for value in (True, False, "parent", "deps"):
+            self.server.values[f"{PSU}.enable"] = value
+            self.assertIs(type(self.get("Psu.enable")), type(value))
+        self.lab.wait(self.session.set("Psu.enable", "True"))
+        self.assertEqual(self.asked("set"), [("enable", (True,))])
+
     def test_a_value_of_another_kind(self) -> None:
         self.server.values[f"{PSU}.Volts"] = "much"
         with self.assertRaises(DeviceFault):
