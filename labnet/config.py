@@ -25,13 +25,13 @@ from labnet.devices.table import DRIVERS, OBJECT, Driver, find_driver
 from labnet.endpoints import check_address, complete_address
 from labnet.errors import UnknownName, shorten
 from labnet.inifile import ConfigError, Section, error_at, read_ini, read_text, suggest
+from labnet.keys import key
 from labnet.logs import LEVELS
 from labnet.options import (
     Network,
     Option,
     device_class,
     filled,
-    key,
     options_of,
     split_list,
     type_name,

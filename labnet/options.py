@@ -22,7 +22,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, Union
 
 from labnet.device import Device
 from labnet.errors import shorten
@@ -30,7 +30,6 @@ from labnet.inifile import Section, suggest
 from labnet.specs import NAME
 
 Network = IPv4Network | IPv6Network
-_T = TypeVar("_T")
 _MISSING = inspect.Parameter.empty
 
 
@@ -57,13 +56,6 @@ class Option:
         if self.limits and value is not None and not low <= value <= high:
             raise ValueError(f"{value} is outside {low:g} to {high:g} {self.unit}".rstrip())
         return value
-
-
-def key(default: _T, help: str, unit: str = "", limits: tuple[float, float] | None = None) -> _T:
-    """A dataclass field for a key, with its default and what the reference says of it."""
-    metadata = {"help": help, "unit": unit, "limits": limits}
-    field: _T = dataclasses.field(default=default, metadata=metadata)
-    return field
 
 
 def options_of(target: Any) -> tuple[Option, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -67,6 +67,33 @@ async def listen_tcp(
     return TcpListener(gate, port, gate.admission.where, drain, clock or reactor)
 
 
+class Terms(Protocol):
+    """Who may connect, and how long a listener that stops waits for its connections."""
+
+    @property
+    def allow(self) -> Sequence[Network]: ...
+
+    @property
+    def max_connections(self) -> int: ...
+
+    @property
+    def drain(self) -> float: ...
+
+
+async def serve_tcp(
+    factory: IProtocolFactory, endpoint: str, terms: Terms, reactor: Any
+) -> TcpListener:
+    """`listen_tcp` under the terms of a section."""
+    return await listen_tcp(
+        factory,
+        endpoint,
+        reactor=reactor,
+        allow=terms.allow,
+        max_connections=terms.max_connections,
+        drain=terms.drain,
+    )
+
+
 class TcpListener:
     """An open port and its connections.
 
@@ -83,6 +110,21 @@ class TcpListener:
         self._gate = gate
         self._drain = drain
         self._clock = clock
+
+    @property
+    def host(self) -> str:
+        """The address that was bound."""
+        return str(getattr(self.port.getHost(), "host", "127.0.0.1"))
+
+    @property
+    def number(self) -> int:
+        """The number of the port, 0 where it has none."""
+        return int(getattr(self.port.getHost(), "port", 0))
+
+    @property
+    def reachable(self) -> str:
+        """An address at which this machine reaches it."""
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
 
     @property
     def connections(self) -> int:

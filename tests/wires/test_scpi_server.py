@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.device import Device, command, parameter
 from labnet.errors import LabError
+from labnet.instrument.serving import only_device
 from labnet.lab import Lab, ServeOptions
-from labnet.wires.scpi.server import Options, ScpiFactory, ScpiProtocol, served_device
+from labnet.wires.scpi.server import Options, ScpiFactory, ScpiProtocol
 from tests.instrument.toy import Supply
 from tests.wires.vectors import records
 
@@ -242,14 +243,14 @@ class EndTests(ServerTestCase):
 class ServedDeviceTests(ServerTestCase):
     def check(self, **common: Any) -> str:
         error = self.assertRaises(
-            LabError, served_device, self.lab, ServeOptions(**common)
+            LabError, only_device, self.lab, "scpi", ServeOptions(**common)
         )
         return str(error)
 
     def test_one_device(self) -> None:
-        self.assertEqual(served_device(self.lab, ServeOptions(device="bench")).path, "bench")
+        self.assertEqual(only_device(self.lab, "scpi", ServeOptions(device="bench")).path, "bench")
         named = ServeOptions(devices={"x": "bench"})
-        self.assertEqual(served_device(self.lab, named).path, "bench")
+        self.assertEqual(only_device(self.lab, "scpi", named).path, "bench")
 
     def test_not_one_device(self) -> None:
         self.assertIn("one device", self.check())

@@ -13,10 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.device import Device, parameter
 from labnet.errors import BadArguments, DeviceFault
+from labnet.instrument.serving import only_device
 from labnet.lab import Lab, ServeOptions
 from labnet.wires.vicp import codec, server
 from labnet.wires.vicp.codec import Block
-from labnet.wires.vicp.server import Options, VicpFactory, VicpProtocol, listen, served_device
+from labnet.wires.vicp.server import Options, VicpFactory, VicpProtocol, listen
 from tests.wires.vicp_toy import Recorded, answers, blocks, connections, message
 
 IDENTITY = b"LECROY,SIM,LCRY0001,1.0\n"
@@ -504,11 +505,11 @@ class ListenTests(SynchronousTestCase):
 
     def test_the_device(self) -> None:
         self.lab.attach("bench", Recorded(self.clock))
-        self.assertEqual(served_device(self.lab, ServeOptions(device="bench")).path, "bench")
+        self.assertEqual(only_device(self.lab, "vicp", ServeOptions(device="bench")).path, "bench")
         named = ServeOptions(devices={"any": "bench"})
-        self.assertEqual(served_device(self.lab, named).path, "bench")
+        self.assertEqual(only_device(self.lab, "vicp", named).path, "bench")
         for common in (ServeOptions(), ServeOptions(devices={"a": "bench", "b": "bench"})):
-            self.assertRaises(BadArguments, served_device, self.lab, common)
+            self.assertRaises(BadArguments, only_device, self.lab, "vicp", common)
 
     def test_headers_that_mean_the_same(self) -> None:
         class Twice(Device):
@@ -516,7 +517,7 @@ class ListenTests(SynchronousTestCase):
             two = parameter(float, scpi="VOLT")
 
         self.lab.attach("twice", Twice())
-        self.assertRaises(DeviceFault, served_device, self.lab, ServeOptions(device="twice"))
+        self.assertRaises(DeviceFault, only_device, self.lab, "vicp", ServeOptions(device="twice"))
 
     def test_example(self) -> None:
         self.lab.attach("bench", Recorded(self.clock))

@@ -9,51 +9,47 @@ speaks a protocol of its own may have other ends of messages: see `labnet.framin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from labnet.errors import BadArguments, DeviceFault, LabError
+from labnet.errors import LabError
 from labnet.framing.lines import Ending, Line, Splitter, parse_ending
 from labnet.framing.program_message import MessageFault, Piece, ProgramMessageSplitter
-from labnet.instrument.channel import MessageChannel, check_headers
-from labnet.instrument.header import HeaderError
+from labnet.instrument.channel import MessageChannel
+from labnet.instrument.serving import only_device
+from labnet.keys import key
 from labnet.lab import Host, ServeOptions
-from labnet.logs import WireLog
-from labnet.registry import DeviceNode
-from labnet.transports.ordered import OrderedProtocol, first_time
-from labnet.transports.tcp import TcpListener, listen_tcp
+from labnet.transports.factory import WireFactory
+from labnet.transports.ordered import OrderedProtocol
+from labnet.transports.tcp import TcpListener, serve_tcp
 from labnet.wires.scpi.control import HEADER, ControlPort
 
+PORT = 5025
 #: The error for a message beyond its bound, where not the splitter says so: input buffer overrun.
 OVERRUN = -363
-
-
-def _key(default: Any, help: str, unit: str = "", limits: tuple[float, float] | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, "limits": limits})
 
 
 @dataclass(frozen=True)
 class Options:
     """The keys of a ``[serve NAME]`` section with ``wire = scpi`` beyond the common ones."""
 
-    terminator: str = _key(
+    terminator: str = key(
         "LF",
         "how messages end: LF (CR LF too), CRLF, CR, hex:<digits>, text:<characters>,"
         " count:<bytes> or silence:<seconds>; answers end with the same bytes",
     )
-    max_message: int = _key(
+    max_message: int = key(
         1 << 20, "longest message without its blocks", "bytes", (64, 1 << 30)
     )
-    max_block: int = _key(1 << 26, "longest data block in a message", "bytes", (0, 1 << 40))
-    string_timeout: float = _key(
+    max_block: int = key(1 << 26, "longest data block in a message", "bytes", (0, 1 << 40))
+    string_timeout: float = key(
         1.0, "time after which a string without its closing quote is given up", "s", (0.01, 3600)
     )
-    control: bool = _key(
+    control: bool = key(
         False,
         "offer a control connection for device clear and service requests"
         " (SYSTem:COMMunicate:TCPip:CONTrol?)",
@@ -215,41 +211,19 @@ class ScpiProtocol(OrderedProtocol[Message]):
             self.factory.log.disconnected(self.peer)
 
 
-class ScpiFactory(Factory):
+class ScpiFactory(WireFactory):
     """What the connections of one listener share."""
 
-    noisy = False
-
     def __init__(self, host: Host, common: ServeOptions, options: Options, device: str) -> None:
+        super().__init__("scpi")
         self.host = host
         self.common = common
         self.options = options
         self.device = device
         self.ending: Ending = parse_ending(options.terminator)
-        self.log = WireLog("scpi")
-        self._hosts: set[Any] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        protocol = ScpiProtocol(self, addr)
-        if self.log.debug_on or first_time(self._hosts, getattr(addr, "host", None)):
-            self.log.connected(protocol.peer)
-        return protocol
-
-
-def served_device(host: Host, common: ServeOptions) -> DeviceNode:
-    """The one device of a listener; raises a `LabError` that says what is wrong with it."""
-    paths = [common.device] if common.device is not None else list(common.devices.values())
-    if len(paths) != 1:
-        raise BadArguments("a scpi listener serves one device: device = NAME")
-    session = host.open_session("scpi", "the listener", device=paths[0])
-    node = session.describe()
-    session.close()
-    assert isinstance(node, DeviceNode)
-    try:
-        check_headers(node)
-    except HeaderError as error:
-        raise DeviceFault(str(error), "HeaderError") from None
-    return node
+    def connection(self, peer: IAddress | None) -> ScpiProtocol:
+        return ScpiProtocol(self, peer)
 
 
 async def listen(
@@ -260,18 +234,9 @@ async def listen(
     `CannotListen` if that cannot be opened; other `LabError`s, or ValueError, for a section that
     cannot be served.
     """
-    device = served_device(host, common)
+    device = only_device(host, "scpi", common)
     factory = ScpiFactory(host, common, options, device.path)
-    listener = await listen_tcp(
-        factory,
-        address,
-        reactor=reactor,
-        allow=common.allow,
-        max_connections=common.max_connections,
-        drain=common.drain,
-    )
-    where: Any = listener.port.getHost()
-    host_name = getattr(where, "host", "127.0.0.1")
-    shown = "127.0.0.1" if host_name in ("0.0.0.0", "::", "") else host_name
-    listener.example = f"printf '*IDN?\\n' | nc -q 1 {shown} {getattr(where, 'port', 5025)}"
+    listener = await serve_tcp(factory, address, common, reactor)
+    number = listener.number or PORT
+    listener.example = f"printf '*IDN?\\n' | nc -q 1 {listener.reachable} {number}"
     return listener

@@ -8,23 +8,22 @@ wrong is in the error queue, and a header that cannot be understood ends the con
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall
-from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from labnet.errors import BadArguments, DeviceFault, LabError
-from labnet.instrument.channel import MessageChannel, check_headers
-from labnet.instrument.header import HeaderError
+from labnet.errors import LabError
+from labnet.instrument.channel import MessageChannel
+from labnet.instrument.serving import only_device
+from labnet.keys import key
 from labnet.lab import Host, ServeOptions
-from labnet.logs import WireLog
-from labnet.registry import DeviceNode
-from labnet.transports.ordered import STREAM_FROM, OrderedProtocol, first_time
-from labnet.transports.tcp import TcpListener, listen_tcp
+from labnet.transports.factory import WireFactory
+from labnet.transports.ordered import STREAM_FROM, OrderedProtocol
+from labnet.transports.tcp import TcpListener, serve_tcp
 from labnet.wires.vicp import codec
 from labnet.wires.vicp.codec import Block, BlockSplitter, Letter, Malformed
 
@@ -33,15 +32,11 @@ FLUSH = 0.5
 """Seconds that the last answer of a listener that stops may take to leave."""
 
 
-def _key(default: Any, help: str, unit: str = "", limits: tuple[float, float] | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, "limits": limits})
-
-
 @dataclass(frozen=True)
 class Options:
     """The keys of a ``[serve NAME]`` section with ``wire = vicp`` beyond the common ones."""
 
-    max_message: int = _key(
+    max_message: int = key(
         1 << 30, "longest message, with its blocks", "bytes", (64, (1 << 32) - 1)
     )
 
@@ -372,42 +367,18 @@ def _socket_of(transport: Any) -> socket.socket | None:
     return handle if is_tcp else None
 
 
-class VicpFactory(Factory):
+class VicpFactory(WireFactory):
     """What the connections of one listener share."""
 
-    noisy = False
-
     def __init__(self, host: Host, common: ServeOptions, options: Options, device: str) -> None:
+        super().__init__("vicp")
         self.host = host
         self.common = common
         self.options = options
         self.device = device
-        self.log = WireLog("vicp")
-        self._hosts: set[Any] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        protocol = VicpProtocol(self, addr)
-        if self.log.debug_on or first_time(self._hosts, getattr(addr, "host", None)):
-            self.log.connected(protocol.peer)
-        return protocol
-
-
-def served_device(host: Host, common: ServeOptions) -> DeviceNode:
-    """The one device of a listener; raises a `LabError` that says what is wrong with it."""
-    paths: Iterable[str] = common.devices.values() if common.device is None else [common.device]
-    paths = list(paths)
-    if len(paths) != 1:
-        raise BadArguments("a vicp listener serves one device: device = NAME")
-    session = host.open_session("vicp", "the listener", device=paths[0])
-    node = session.describe()
-    session.close()
-    if not isinstance(node, DeviceNode):
-        raise BadArguments(f"{paths[0]} is no device: device = NAME")
-    try:
-        check_headers(node)
-    except HeaderError as error:
-        raise DeviceFault(str(error), "HeaderError") from None
-    return node
+    def connection(self, peer: IAddress | None) -> VicpProtocol:
+        return VicpProtocol(self, peer)
 
 
 async def listen(
@@ -417,18 +388,9 @@ async def listen(
 
     `CannotListen` if that cannot be opened; other `LabError`s for a section that cannot be served.
     """
-    device = served_device(host, common)
+    device = only_device(host, "vicp", common)
     factory = VicpFactory(host, common, options, device.path)
-    listener = await listen_tcp(
-        factory,
-        address,
-        reactor=reactor,
-        allow=common.allow,
-        max_connections=common.max_connections,
-        drain=common.drain,
-    )
-    where: Any = listener.port.getHost()
-    number, bound = getattr(where, "port", PORT), getattr(where, "host", "127.0.0.1")
-    shown = "127.0.0.1" if bound in ("0.0.0.0", "::", "") else bound
-    listener.example = f"VICP::{shown}{'' if number == PORT else f',{number}'}::INSTR"
+    listener = await serve_tcp(factory, address, common, reactor)
+    shown = "" if listener.number == PORT else f",{listener.number}"
+    listener.example = f"VICP::{listener.reachable}{shown}::INSTR"
     return listener

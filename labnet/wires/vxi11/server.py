@@ -7,23 +7,21 @@ has the locks, the messages and the status of that link.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from labnet.errors import BadArguments, DeviceFault, UnknownName, quote
-from labnet.instrument.channel import check_headers
-from labnet.instrument.header import HeaderError
+from labnet.errors import BadArguments, UnknownName, quote
+from labnet.instrument.serving import check_device
+from labnet.keys import key
 from labnet.lab import AllDevices, Host, ServeOptions
-from labnet.logs import WireLog
 from labnet.registry import DeviceNode
 from labnet.session import Session
-from labnet.transports.ordered import first_time
-from labnet.transports.tcp import TcpListener, listen_tcp
+from labnet.transports.factory import WireFactory
+from labnet.transports.tcp import TcpListener, serve_tcp
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.codec import Program
 from labnet.wires.vxi11.core import AbortProtocol, CoreProtocol, RpcProtocol
@@ -35,55 +33,45 @@ DEFAULT_NAME = "inst0"
 """The device that clients ask for who name none (VXI-11.3 section B.1)."""
 
 
-def _key(default: Any, help: str, unit: str = "", limits: tuple[float, float] | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, "limits": limits})
-
-
 @dataclass(frozen=True)
 class Options:
     """The keys of a ``[serve NAME]`` section with ``wire = vxi11`` beyond the common ones."""
 
-    portmapper: Literal["auto", "own", "rpcbind", "none"] = _key(
+    portmapper: Literal["auto", "own", "rpcbind", "none"] = key(
         "auto",
         "how clients find the port: own, a port mapper of labnet's; rpcbind, registered with the"
         " rpcbind of this machine; none, clients must name the port; auto, rpcbind where it runs,"
         " else own where that is allowed, else none",
     )
-    portmapper_port: int = _key(111, "the port mapper's port", limits=(0, 65535))
-    abort_port: int = _key(0, "port of the abort channel, 0 for any", limits=(0, 65535))
-    max_receive: int = _key(
+    portmapper_port: int = key(111, "the port mapper's port", limits=(0, 65535))
+    abort_port: int = key(0, "port of the abort channel, 0 for any", limits=(0, 65535))
+    max_receive: int = key(
         1 << 20, "longest piece of a message (maxRecvSize)", "bytes", (1024, 1 << 30)
     )
-    links_per_connection: int = _key(256, "links on one connection", limits=(1, 1 << 20))
-    max_links: int = _key(4096, "links in all", limits=(1, 1 << 20))
-    interrupt_anywhere: bool = _key(
+    links_per_connection: int = key(256, "links on one connection", limits=(1, 1 << 20))
+    max_links: int = key(4096, "links in all", limits=(1, 1 << 20))
+    interrupt_anywhere: bool = key(
         False, "connect interrupt channels to any host a client names, not only to its own"
     )
 
 
-class Vxi11Factory(Factory):
+class Vxi11Factory(WireFactory):
     """What the connections of one core listener share. `links` has all links by their numbers."""
 
-    noisy = False
-
     def __init__(self, host: Host, common: ServeOptions, options: Options) -> None:
+        super().__init__("vxi11")
         self.host = host
         self.common = common
         self.options = options
         self.abort_port = 0
         self.links: dict[int, Link] = {}
         self.live: set[RpcProtocol] = set()
-        self.log = WireLog("vxi11")
         self._names = names_of(common)
-        self._hosts: set[Any] = set()
         self._last = 0
         self._unwatch = host.watch(lambda node: None, self._departed)
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        protocol = CoreProtocol(self, addr)
-        if self.log.debug_on or first_time(self._hosts, getattr(addr, "host", None)):
-            self.log.connected(protocol.peer)
-        return protocol
+    def connection(self, peer: IAddress | None) -> CoreProtocol:
+        return CoreProtocol(self, peer)
 
     # Devices
 
@@ -185,10 +173,8 @@ class Vxi11Listener:
         self._core = core
         self._abort = abort
         self._factory = factory
-        host, number = _host_of(core), _port_of(core)
-        host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
         found = publication.found and factory.options.portmapper_port == PORTMAPPER_PORT
-        where = host if found else f"{host},{number}"
+        where = core.reachable if found else f"{core.reachable},{core.number}"
         self.example = f"TCPIP::{where}::{DEFAULT_NAME}::INSTR"
 
     async def stop(self) -> None:
@@ -197,27 +183,6 @@ class Vxi11Listener:
         stopping = [Deferred.fromCoroutine(it.stop()) for it in (self._core, self._abort)]
         await gatherResults(stopping)
         self._factory.close()
-
-
-def _host_of(listener: TcpListener) -> str:
-    return str(getattr(listener.port.getHost(), "host", "127.0.0.1"))
-
-
-def _port_of(listener: TcpListener) -> int:
-    return int(getattr(listener.port.getHost(), "port", 0))
-
-
-def check_devices(host: Host, paths: Iterable[str]) -> None:
-    """Raises a `LabError` that says what is wrong with the devices of a section."""
-    for path in paths:
-        session = host.open_session("vxi11", "the listener", device=path)
-        node = session.describe()
-        session.close()
-        assert isinstance(node, DeviceNode)
-        try:
-            check_headers(node)
-        except HeaderError as error:
-            raise DeviceFault(f"{path}: {error}", "HeaderError") from None
 
 
 async def listen(
@@ -230,7 +195,8 @@ async def listen(
     """
     if not common.reach:
         raise BadArguments("a vxi11 listener serves one device or more: device = NAME")
-    check_devices(host, common.reach)
+    for path in common.reach:
+        check_device(host, "vxi11", path)
     factory = Vxi11Factory(host, common, options)
     opened: list[TcpListener] = []
     try:
@@ -238,26 +204,17 @@ async def listen(
             (factory, address),
             (AbortFactory(factory), abort_endpoint(address, options.abort_port)),
         ):
-            opened.append(
-                await listen_tcp(
-                    make,
-                    where,
-                    reactor=reactor,
-                    allow=common.allow,
-                    max_connections=common.max_connections,
-                    drain=common.drain,
-                )
-            )
+            opened.append(await serve_tcp(make, where, common, reactor))
         core, abort = opened
-        factory.abort_port = _port_of(abort)
+        factory.abort_port = abort.number
         mappings = (
-            Mapping(Program.CORE, codec.VERSION, TCP, _port_of(core)),
+            Mapping(Program.CORE, codec.VERSION, TCP, core.number),
             Mapping(Program.ABORT, codec.VERSION, TCP, factory.abort_port),
         )
         publication = await publish(
             options.portmapper,
             mappings,
-            _host_of(core),
+            core.host,
             port=options.portmapper_port,
             allow=common.allow,
             reactor=reactor,
