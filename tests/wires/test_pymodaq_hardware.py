@@ -189,7 +189,9 @@ class SettingTests(SynchronousTestCase):
             program = self.program(generation)
             for path, value in ((("velocity",), 5.0), (("move_settings", "velocity"), 6.0)):
                 answers = program.orders(self.set(path, Setting("velocity", "float", value)))
-                self.assertEqual(answers, [])
+                (taken,) = answers
+                assert isinstance(taken, InfoXml)
+                self.assertEqual(read_settings(taken.xml).value, value)
                 self.assertEqual(self.slide.velocity, value)
 
     def test_what_became_of_it_is_told(self) -> None:

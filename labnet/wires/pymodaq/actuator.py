@@ -13,10 +13,12 @@ from twisted.python.failure import Failure
 from labnet.errors import BadArguments, DeviceFault, LabError, NotConnected, TimedOut
 from labnet.wires.pymodaq.codec import (
     PLAIN,
+    PROBLEM,
     CheckPosition,
     Data,
     Generation,
     GetActuatorValue,
+    Info,
     Kind,
     MoveAbs,
     MoveDone,
@@ -153,6 +155,11 @@ class Actuator(Module):
         for reader in readers:
             if not reader.called:
                 reader.callback(value)
+
+    def _info(self, message: Info) -> None:
+        super()._info(message)
+        if message.name == PROBLEM and self._move is not None:
+            self._move.deferred.errback(DeviceFault(message.value, "Refused"))
 
     # Motions
 

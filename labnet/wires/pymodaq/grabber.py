@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 from twisted.internet.defer import Deferred, fail
 
-from labnet.errors import BadArguments, NotConnected, TooLarge
+from labnet.errors import BadArguments, DeviceFault, NotConnected, TooLarge
 from labnet.wires.pymodaq.codec import (
+    PROBLEM,
     Axis,
     Data,
     DataToExport,
     Done,
+    Info,
     Kind,
     SendData,
     XAxis,
@@ -89,6 +91,13 @@ class Grabber(Module):
         else:
             self._stale = max(0, self._stale - 1)
             self.on_frame(frame)
+
+    def _info(self, message: Info) -> None:
+        super()._info(message)
+        if message.name == PROBLEM and self._grabs and not self._stale:
+            _, waiting = self._grabs.popleft()
+            self._next()
+            waiting.errback(DeviceFault(message.value, "Refused"))
 
     def lose(self, reason: str) -> None:
         grabs, self._grabs = self._grabs, deque()

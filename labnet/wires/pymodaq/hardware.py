@@ -25,6 +25,7 @@ from labnet.transports.kept import ClientProtocol
 from labnet.wires.pymodaq.codec import (
     FROM_CONTROL,
     MAX_MESSAGE,
+    PROBLEM,
     CheckPosition,
     Data,
     DataToExport,
@@ -64,8 +65,6 @@ WAITING = 64
 SLOW_FRAME = 4 << 20
 """Bytes of a frame for which the real program takes many seconds."""
 DRAIN = 5.0
-PROBLEM = "problem"
-"""Under this name the controlling side shows why something was refused."""
 
 _NO_LINGER = struct.pack("ii", 0, 0)
 _RESET = struct.pack("ii", 1, 0)
@@ -406,8 +405,8 @@ class HardwareProtocol(ClientProtocol):
     # Settings
 
     async def _set(self, order: SetInfo) -> None:
-        """Changes a setting; the other side hears what has become of it if that is not what it
-        asked for."""
+        """Changes a setting; the other side hears what has become of it, as from PyMoDAQ's modules.
+        """
         wanted = read_settings(order.xml)
         tree = self._tree
         path = None if tree is None else tree.resolve(order.path)
@@ -426,6 +425,7 @@ class HardwareProtocol(ClientProtocol):
         except Exception as error:
             self._refuse(self._reason(error))
             setting = known
+        self._told.pop(path, None)  # it is told in any case
         self.setting_changed(path, setting if isinstance(setting, Setting) else known)
 
     def setting_changed(self, path: tuple[str, ...], setting: Setting) -> None:

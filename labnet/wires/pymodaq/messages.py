@@ -25,6 +25,8 @@ from labnet.wires.pymodaq.primitives import (
 )
 
 Kind = Literal["ACTUATOR", "GRABBER"]
+PROBLEM = "problem"
+"""The name of the line by which labnet's hardware side says why an order was refused."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
