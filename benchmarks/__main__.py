@@ -8,7 +8,7 @@ from importlib import import_module
 from benchmarks import machine
 
 SUITES = (
-    "tsv", "plesty", "rogue_client", "scpi", "vxi11", "hislip", "vicp", "visa",
+    "tsv", "plesty", "rogue", "rogue_client", "scpi", "vxi11", "hislip", "vicp", "visa",
     "pymodaq", "pymodaq_hardware", "locks", "idle", "start",
 )  # fmt: skip
 

@@ -142,7 +142,7 @@ class RequestCache:
 
 def binary_reply(result: Any) -> bytes:
     """A result as the binary port sends it, never empty; raises `NotPlain`."""
-    if isinstance(result, OrderedDict):
+    if result.__class__ is OrderedDict:
         return dumps_nodes(result.values())
     return dumps(result)
 

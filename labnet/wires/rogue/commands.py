@@ -189,6 +189,8 @@ class LabCommand(Command):
 class _Call(Attribute):
     """A call with whatever arguments."""
 
+    direct = False
+
     def call(
         self,
         name: str,

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from labnet.errors import shorten
+from labnet.values import Reading
 from labnet.wires.rogue.codec import BadRequest
 from labnet.wires.rogue.model import COMMAND, DEVICE, LOCAL_VARIABLE, Func, NodeInfo
 
@@ -31,7 +32,10 @@ class Attribute:
     `positional`, of which the first `required` must be there, and those that are only named.
     """
 
-    __slots__ = ("function", "keywords", "positional", "required")
+    __slots__ = ("function", "keywords", "most", "positional", "required")
+
+    #: Whether `function` may be called without `call`, when the number of arguments is right.
+    direct = True
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Attribute:
         self.positional = tuple(positional)
         self.keywords = frozenset((*positional, *keywords))
         self.required = required
+        self.most = len(self.positional)
 
     def call(
         self,
@@ -138,6 +143,9 @@ class TreeNode:
         """What `attr` gives, perhaps a Deferred of it; raises `LabError`."""
         attribute = self.attributes.get(attr or "")
         if attribute is not None:
+            fits = attribute.required <= len(args) <= attribute.most
+            if fits and not kwargs and attribute.direct:
+                return attribute.function(self, client, *args)
             return attribute.call(attr or "", self, client, args, kwargs)
         if attr is None:
             raise BadRequest("the request has no attr")
@@ -178,9 +186,7 @@ NODE_ATTRIBUTES: Final[Mapping[str, Attribute]] = {
 def then(waiting: Any, convert: Callable[[Any], Any]) -> Any:
     """What `convert` makes of a result: at once if that is there, else a Deferred of it."""
     result = settled(waiting)
-    if isinstance(result, Deferred):
-        return result.addCallback(convert)
-    return convert(result)
+    return result.addCallback(convert) if result.__class__ is Deferred else convert(result)
 
 
 def settled(waiting: Any) -> Any:
@@ -188,14 +194,17 @@ def settled(waiting: Any) -> Any:
 
     A Deferred without a result, and anything else, is given back.
     """
-    if not isinstance(waiting, Deferred) or not waiting.called or waiting.paused:
+    # Classes are compared, as isinstance is slow with Deferred, which has a metaclass.
+    if waiting.__class__ is not Deferred or not waiting.called or waiting.paused:
         return waiting
     result = waiting.result
+    if result.__class__ is Reading:
+        return result
     if isinstance(result, Failure):
         waiting.addErrback(_heard)
         assert result.value is not None
         raise result.value
-    return waiting if isinstance(result, Deferred) else result
+    return waiting if result.__class__ is Deferred else result
 
 
 def _heard(failure: Failure) -> None:

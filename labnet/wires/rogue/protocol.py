@@ -60,7 +60,7 @@ class RogueProtocol:
         port = self._port
         try:
             result = settled(port.ask(self, body))
-            if isinstance(result, Deferred):
+            if result.__class__ is Deferred:
                 self._busy = True
                 result.addBoth(self._answered, envelope)
                 return

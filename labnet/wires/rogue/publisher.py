@@ -51,7 +51,8 @@ class Publisher:
         self._clock = clock
         self._only = frozenset(only)
         self._without = frozenset(without)
-        self._parts: dict[Any, bytes] = {}
+        #: What has been collected, by variable.
+        self.parts: dict[Any, bytes] = {}
         self._size = 0
         self._scheduled: IDelayedCall | None = None
         self._refused: set[str] = set()
@@ -78,10 +79,10 @@ class Publisher:
         except (NotPlain, ValueError) as error:
             self._cannot(variable, error)
             return
-        parts = self._parts
+        parts = self.parts
         if variable in parts or self._size > LARGEST:
             self.flush()
-            parts = self._parts
+            parts = self.parts
         parts[variable] = part
         self._size += len(part)
         if not self.holding and self._scheduled is None:
@@ -101,9 +102,9 @@ class Publisher:
 
     def flush(self) -> None:
         """Sends what has been collected."""
-        if not self._parts:
+        if not self.parts:
             return
-        parts, self._parts = self._parts, {}
+        parts, self.parts = self.parts, {}
         self._size = 0
         if self.outlet is not None:
             self.outlet.publish([updates(parts.values())])
@@ -111,7 +112,7 @@ class Publisher:
     def close(self) -> None:
         """Nothing goes out any more."""
         self.outlet = None
-        self._parts.clear()
+        self.parts.clear()
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None

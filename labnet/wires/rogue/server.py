@@ -158,16 +158,18 @@ class RequestPort(ZmqServerProtocol):
         self._error = codec.text_error if text else codec.binary_error
         self._max_reply = options.max_reply
         self._find = server.tree.find
+        self._publisher = server.tree.publisher
+        self._wire_log = server.wire_log
         self.clients: set[RogueProtocol] = set()
         self.send: Callable[[Peer, list[bytes]], object] = lambda peer, parts: None
 
     def makeConnection(self, port: RouterPort) -> None:
         """The port is open."""
         super().makeConnection(port)
-        self.send = self._send_shown if self._server.wire_log.debug_on else port.reply
+        self.send = self._send_shown if self._wire_log.debug_on else port.reply
 
     def _send_shown(self, peer: Peer, parts: list[bytes]) -> bool:
-        self._server.wire_log.sent(peer.address, parts[-1])
+        self._wire_log.sent(peer.address, parts[-1])
         return self.port.reply(peer, parts)
 
     # Messages
@@ -177,21 +179,22 @@ class RequestPort(ZmqServerProtocol):
         client = peer.data
         if client is None:
             client = self._arrived(peer)
-        if self._server.wire_log.debug_on:
-            self._server.wire_log.received(peer.address, parts[-1])
-        publisher = self._server.tree.publisher
+        if self._wire_log.debug_on:
+            self._wire_log.received(peer.address, parts[-1])
+        publisher = self._publisher
         publisher.holding = True
         try:
             client.received(parts)
         finally:
             publisher.holding = False
-            publisher.flush()
+            if publisher.parts:
+                publisher.flush()
 
     def _arrived(self, peer: Peer) -> RogueProtocol:
         session = self._server.open_session(peer.address)
         client = peer.data = RogueProtocol(self, peer, session)
         self.clients.add(client)
-        self._server.wire_log.connected(peer.address)
+        self._wire_log.connected(peer.address)
         return client
 
     def messageFailed(self, peer: Peer, parts: Parts, failure: Failure) -> None:
@@ -206,7 +209,7 @@ class RequestPort(ZmqServerProtocol):
         if client is not None:
             self.clients.discard(client)
             client.close("the connection was lost")
-            self._server.wire_log.disconnected(peer.address)
+            self._wire_log.disconnected(peer.address)
             self._server.answered()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -255,7 +258,7 @@ class RequestPort(ZmqServerProtocol):
 
     def answered(self) -> None:
         """A request that had to wait has its answer."""
-        self._server.tree.publisher.flush()
+        self._publisher.flush()
         self._server.answered()
 
 

@@ -164,11 +164,14 @@ class LabVariable(Variable):
         except NotReadable:  # only written: the answer is what was written last
             result = node.state.reading
         if node.state.getter is None:
-            return then(result, self._tell)
+            # The lab says nothing where no device was asked.
+            if result.__class__ is Reading:
+                self.tree.publisher.changed(self, result)
+                return result
+            return result.addCallback(self._tell)
         return result
 
     def _tell(self, reading: Reading) -> Reading:
-        """The lab says nothing where no device was asked."""
         self.tree.publisher.changed(self, reading)
         return reading
 
