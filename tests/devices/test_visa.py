@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import Any
 
@@ -274,6 +275,29 @@ class Ways(VisaCase):
         await channel.trigger()
         self.assertEqual(await self.ask(session, "NEXT?"), "NEXT?")
         self.assertIn(b"*TRG", far.heard)
+
+
+    async def test_a_call_that_never_returns(self) -> None:
+        """A client who connects again gets a new thread and a new session."""
+        far = self.instrument()
+        session = self.lab(far.resource, io_timeout=5.0)
+        await self.ask(session, "READY?")
+        library: Any = self.node.device._session.library  # type: ignore[attr-defined]
+        hang, read = threading.Event(), library.read
+        self.addCleanup(hang.set)
+
+        def hanging(*args: Any) -> Any:
+            hang.wait()
+            return read(*args)
+
+        library.read = hanging
+        await self.assertFailure(session.call("ask", "HANG?", timeout=0.05), TimedOut)
+        await session.connect()
+        self.assertEqual(await self.ask(session, "X?"), "X?")
+        hang.set()
+        self.assertEqual(await self.ask(session, "Y?"), "Y?")
+        self.assertEqual(await self.ask(session, "Z?"), "Z?")
+        self.flushLoggedErrors()
 
 
 class SocketTests(Ways):

@@ -135,8 +135,9 @@ class VisaDevice(Device):
 
     def connect(self) -> None:
         """Opens the resource and asks who it is; raises `NotConnected`."""
-        session = self._session
-        session.marker = None
+        self._session.close()
+        # A new one: a thread that still hangs in the old one must not meet what is opened here.
+        session = self._session = VisaSession(self._settings)
         session.open()
         try:
             if self._clear_first:
@@ -158,13 +159,14 @@ class VisaDevice(Device):
 
     def message(self, data: bytes, expect_reply: bool) -> bytes | None:
         """Passes a message on; its whole answer without the termination."""
+        session = self._session
         try:
             if not expect_reply:
-                self._session.write(data)
+                session.write(data)
                 return None
-            return self._without_end(self._session.query(data))
-        except SessionLost as error:
-            self._gone(error)
+            return self._without_end(session.query(data))
+        except (SessionLost, NotConnected) as error:
+            self._gone(session, error)
             raise
 
     def _without_end(self, answer: bytes) -> bytes:
@@ -184,9 +186,10 @@ class VisaDevice(Device):
             return False
         return found is not None and found[1] >= 0 and found[0] + found[1] >= len(answer)
 
-    def _gone(self, error: LabError) -> None:
-        self.lost(str(error))  # first: some libraries need seconds to close a dead session
-        self._session.close()
+    def _gone(self, session: VisaSession, error: LabError) -> None:
+        if session is self._session:
+            self.lost(str(error))  # first: some libraries need seconds to close a dead session
+            session.close()
 
     def _ask(self, message: str) -> bytes:
         answer = self.message(encode_text(message), True)
@@ -215,22 +218,23 @@ class VisaDevice(Device):
 
     def poll_status(self) -> int:
         """The status byte."""
-        status: int = self._in_thread(self._session.status_byte)
+        status: int = self._with(VisaSession.status_byte)
         return status
 
     def clear(self) -> None:
         """Device clear."""
-        self._in_thread(self._session.clear)
+        self._with(VisaSession.clear)
 
     def trigger(self) -> None:
         """Group execute trigger."""
-        self._in_thread(self._session.trigger)
+        self._with(VisaSession.trigger)
 
-    def _in_thread(self, function: Any, *args: Any) -> Any:
+    def _with(self, function: Any, *args: Any) -> Any:
+        session = self._session
         try:
-            return function(*args)
-        except SessionLost as error:
-            self._gone(error)
+            return function(session, *args)
+        except (SessionLost, NotConnected) as error:
+            self._gone(session, error)
             raise
 
     # Service requests
@@ -271,19 +275,19 @@ class LockingVisaDevice(VisaDevice):
         """Opens the resource, and locks it again if it was locked."""
         super().connect()
         if self._held:
-            self._in_thread(self._session.lock, 0.0)
+            self._with(VisaSession.lock, 0.0)
 
     def locked(self, path: str, holder: str, wait: float) -> None:
         """The first lock on anything in the device takes the instrument's."""
         if not self._held:
-            self._in_thread(self._session.lock, wait)
+            self._with(VisaSession.lock, wait)
         self._held.add(path)
 
     def unlocked(self, path: str) -> None:
         """The last one gives it back."""
         self._held.discard(path)
         if not self._held:
-            self._in_thread(self._session.unlock)
+            self._with(VisaSession.unlock)
 
 
 def _serial(**given: Any) -> dict[str, Any]:
