@@ -9,7 +9,7 @@ from benchmarks import machine
 
 SUITES = (
     "tsv", "plesty", "rogue", "rogue_client", "scpi", "vxi11", "hislip", "vicp", "visa",
-    "pymodaq", "pymodaq_hardware", "locks", "idle", "start",
+    "pymodaq", "pymodaq_hardware", "locks", "devices", "idle", "start",
 )  # fmt: skip
 
 
