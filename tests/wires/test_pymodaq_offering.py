@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from labnet.errors import NotConnected
 from labnet.wires.pymodaq.codec import (
     FROM_HARDWARE,
     Decoder,
@@ -29,7 +30,7 @@ from labnet.wires.pymodaq.codec import (
     encode_bytes,
 )
 from labnet.wires.pymodaq.hardware import Manners
-from labnet.wires.pymodaq.offered import OfferedActuator
+from labnet.wires.pymodaq.offered import Offered, OfferedActuator
 from labnet.wires.pymodaq.offering import FIRST_PAUSE, LONGEST_PAUSE, Offer, offer
 from tests.wires.pymodaq_toy import Eye, Slide, shown
 
@@ -262,3 +263,49 @@ class OutputTests(TestCase):
         await connection.when_lost
         controller.transport.resumeProducing()
         self.assertIsInstance(await controller.lost, ConnectionLost)
+
+
+class ReadyTests(SynchronousTestCase):
+    """Nobody is dialled as long as there is nothing to offer."""
+
+    def test_nothing_to_offer(self) -> None:
+        clock = Clock()
+        dialled: list[Deferred[Any]] = []
+
+        class Endpoint:
+            def connect(self, factory: Factory) -> Deferred[Any]:
+                dialled.append(Deferred())
+                return dialled[-1]
+
+        problem: list[Exception] = [NotConnected("the device has left the lab")]
+        closed: list[Offered] = []
+
+        class Closing(OfferedActuator):
+            def close(self) -> None:
+                closed.append(self)
+
+        def make() -> Offered:
+            if problem:
+                raise problem[0]
+            return Closing()
+
+        endpoint: Any = Endpoint()
+        service = Offer(make, endpoint, Manners(), reactor=clock, clock=clock)
+        service.startService()
+        for _ in range(50):
+            clock.advance(1)
+        self.assertEqual(dialled, [])
+        problem.clear()
+        while not dialled:
+            clock.advance(1)
+        self.assertEqual(closed, [])
+        dialled[0].errback(Failure(ConnectionRefusedError()))
+        while len(dialled) < 2:
+            clock.advance(1)
+        self.assertEqual(len(closed), 1)
+        connected = service.when_connected()
+        stopping = service.stopService()
+        clock.advance(0)
+        self.successResultOf(stopping)
+        self.failureResultOf(connected, NotConnected)
+        self.assertEqual(len(closed), 2)

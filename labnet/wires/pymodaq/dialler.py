@@ -134,6 +134,9 @@ class LabActuator(OfferedActuator):
 
     def remove(self, link: Link) -> None:
         super().remove(link)
+        self.close()
+
+    def close(self) -> None:
         self._lab.close()
 
     def settings(self) -> Any:
@@ -192,6 +195,9 @@ class LabGrabber(OfferedGrabber):
 
     def remove(self, link: Link) -> None:
         super().remove(link)
+        self.close()
+
+    def close(self) -> None:
         self._lab.close()
 
     def settings(self) -> Any:

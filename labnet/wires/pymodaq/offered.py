@@ -61,6 +61,9 @@ class Offered:
         """A controlling side has gone."""
         self._links.discard(link)
 
+    def close(self) -> None:
+        """Nobody will come to it any more."""
+
     def setting_changed(self, path: tuple[str, ...], setting: Setting) -> None:
         """Call this when a setting has changed here; those who are connected are told."""
         for link in list(self._links):

@@ -12,11 +12,12 @@ from typing import Any
 
 from twisted.application.internet import ClientService
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from labnet.errors import LabError, NotConnected
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.wires.pymodaq.codec import Generation, Kind
@@ -42,13 +43,23 @@ class _Factory(Factory):
 
 @implementer(IStreamClientEndpoint)
 class _Endpoint:
-    """An endpoint that is called in the log as users call it."""
+    """An endpoint that is dialled when all is ready, and is called in the log as users call it.
 
-    def __init__(self, endpoint: IStreamClientEndpoint, where: str) -> None:
+    A program that is dialled and hears nothing would never listen again.
+    """
+
+    def __init__(
+        self, endpoint: IStreamClientEndpoint, where: str, ready: Callable[[], None]
+    ) -> None:
         self._endpoint = endpoint
         self._where = where
+        self._ready = ready
 
     def connect(self, factory: Any) -> Any:
+        try:
+            self._ready()
+        except Exception:
+            return fail()
         return self._endpoint.connect(factory)
 
     def __repr__(self) -> str:
@@ -82,7 +93,9 @@ class Offer(Service):
         self._make = make
         self._clock = clock or reactor
         self._drain = drain
-        self._endpoint = _Endpoint(client_endpoint(address, PORT, reactor), self.where)
+        endpoint = client_endpoint(address, PORT, reactor)
+        self._endpoint = _Endpoint(endpoint, self.where, self._ready)
+        self._module: Offered | None = None  # for the connection that is to come
         self._service: Any = None
         self._brief = 0  # connections in a row that the other side has ended at once
         self._since = 0.0
@@ -113,8 +126,30 @@ class Offer(Service):
         self._waiting.append(waiting)
         return waiting
 
+    def _ready(self) -> None:
+        """Has a new module for the next connection."""
+        self._discard()
+        try:
+            self._module = self._make()
+        except LabError as error:
+            if not self._silent:
+                self._silent = True
+                self.log.warn(
+                    "nothing can be offered to {where}: {error}",
+                    where=self.where,
+                    error=str(error),
+                )
+            raise
+
+    def _discard(self) -> None:
+        module, self._module = self._module, None
+        if module is not None:
+            module.close()
+
     def _build(self) -> HardwareProtocol:
-        protocol = HardwareProtocol(self._make(), self.manners, self.where, self._clock)
+        module, self._module = self._module, None
+        assert module is not None, "nobody is dialled without a module"
+        protocol = HardwareProtocol(module, self.manners, self.where, self._clock)
         self.connection = protocol
         self._since = self._clock.seconds()
         self._silent = False
@@ -150,6 +185,9 @@ class Offer(Service):
     async def _stop(self) -> None:
         service: Any = self._service
         self._service = None
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.errback(NotConnected(f"{self.where} is dialled no more"))
         protocol = self.connection
         if protocol is not None:
             protocol.quit()
@@ -161,6 +199,7 @@ class Offer(Service):
         except TimeoutError:
             if protocol is not None:
                 protocol.abort()
+        self._discard()
 
 
 async def _wait(event: Awaitable[Any]) -> None:
@@ -178,7 +217,7 @@ def offer(
 ) -> Offer:
     """A service that offers `target` to the program that listens at `address`; start it to dial.
 
-    `target` is a `Offered`, or any object with ``move_abs`` and ``position``, or with ``grab``;
+    `target` is an `Offered`, or any object with ``move_abs`` and ``position``, or with ``grab``;
     `kind` says which for one that has both. The generation is that of the program's PyMoDAQ: a
     wrong one is refused by it, and a program of generation D never listens again. `manners` are
     the fields of `Manners`.
