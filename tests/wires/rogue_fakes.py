@@ -60,6 +60,15 @@ class FakeLink:
         self.bodies: list[bytes] = []
         self.waiting: list[list[bytes]] = []
         self.closed = False
+        self.lost: Callable[[], None] | None = None
+
+    def watch(self, lost: Callable[[], None] | None) -> None:
+        self.lost = lost
+
+    def lose(self) -> None:
+        """The connection ends."""
+        assert self.lost is not None
+        self.lost()
 
     def send(self, parts: Sequence[bytes]) -> bool:
         assert not self.closed, "sent on a closed socket"

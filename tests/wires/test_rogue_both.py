@@ -21,6 +21,7 @@ from labnet.errors import (
     UnknownName,
 )
 from labnet.lab import Lab, ServeOptions
+from labnet.supervision import Retry
 from labnet.testing import FakeDevice
 from labnet.transports.zmq import Peer, PubPort, RouterPort, ZmqFactory, ZmqServerProtocol
 from labnet.values import ArrayKind
@@ -150,6 +151,28 @@ class RecordedServer(TestCase):
         self.server = PlayedServer(base)
         client.timeout = 10.0
         self.assertEqual(await client.get("Toy.Psu.Label"), "plain")
+
+    async def test_a_mirror_of_a_server_that_restarts(self) -> None:
+        mirror = await self.mirror()
+        base = self.server.base
+        for up in (False, True):
+            told: Deferred[bool] = Deferred()
+            mirror.on_link(lambda up, told=told: told.called or told.callback(up))
+            if not up:
+                await self.server.close()
+            else:
+                self.server = PlayedServer(base)
+            self.assertIs(await told, up)
+
+    async def test_a_request_under_way_when_the_server_goes(self) -> None:
+        client = self.client(timeout=15.0)
+        await client.get("Toy.Psu.Label")
+        self.server.binary.silent = True
+        asked = client.get("Toy.Psu.Label")
+        await self.server.close()
+        with self.assertRaises(NotConnected):
+            await asked
+        self.server = PlayedServer()
 
     async def test_nobody_there(self) -> None:
         await self.server.close()
@@ -290,7 +313,7 @@ class AsDevice(TestCase):
         address = "tcp://127.0.0.1:0"
         self.listener = await listen(self.there, address, ServeOptions(), Options(), reactor)
         self.addCleanup(lambda: self.listener.stop())
-        self.here = Lab(reactor, reactor)
+        self.here = Lab(reactor, reactor, retry=Retry(first=0.05, longest=0.2))
         self.addCleanup(lambda: self.here.stop())
         self.device = RogueDevice(
             self.listener.address,
@@ -371,6 +394,20 @@ class AsDevice(TestCase):
             await self.session.lock(["far"])
         await client.exec("lab.Locks.Unlock")
         await self.session.lock(["far"])
+
+    async def test_a_server_that_restarts(self) -> None:
+        await self.attach()
+        address = self.listener.address
+        lost = self.whats["lost"] = Deferred()
+        await self.listener.stop()
+        await lost
+        with self.assertRaises(NotConnected):
+            await self.session.get("far.psu.volts")
+        back = self.whats["back"] = Deferred()
+        self.supply.volts = 7.0
+        self.listener = await listen(self.there, address, ServeOptions(), Options(), reactor)
+        await back
+        self.assertEqual((await self.session.get("far.psu.volts")).value, 7.0)
 
     async def test_updates_come_through(self) -> None:
         await self.attach()

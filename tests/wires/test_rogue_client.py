@@ -344,6 +344,30 @@ class BadDays(RogueCase):
         for result in results[1:]:
             self.unheeded(result)
 
+    def test_a_connection_that_ends(self) -> None:
+        flying = [self.client.get(VOLTS) for _ in range(conversation.MAX_IN_FLIGHT)]
+        waiting = self.client.get(VOLTS)
+        first = self.client.link
+        first.lose()
+        for result in flying:
+            self.assertIn("ended under get of", str(self.failed(result, NotConnected)))
+        self.assertTrue(first.closed)
+        self.client.link.reply(b"\x80\x04K\x05.")
+        self.assertEqual(self.successResultOf(waiting), 5)
+
+    def test_an_old_connection_that_ends(self) -> None:
+        slow = self.client.get(VOLTS, timeout=60.0)
+        quick = self.client.get(VOLTS)
+        self.client.clock.advance(5.0)
+        self.failed(quick, NotConnected)
+        old = self.client.link
+        result = self.client.get(VOLTS)
+        old.lose()
+        self.failed(slow, NotConnected)
+        self.assertTrue(old.closed)
+        self.client.link.reply(b"\x80\x04K\x05.")
+        self.assertEqual(self.successResultOf(result), 5)
+
     def test_cancelled(self) -> None:
         result = self.client.get(VOLTS)
         result.cancel()

@@ -238,6 +238,30 @@ class Links(RogueCase):
         self.lose()
         self.assertFalse(self.mirror.linked)
 
+    def test_connections_that_end(self) -> None:
+        """A server that restarts is noticed at once, and its tree is loaded anew."""
+        for end in (lambda: self.mirror.subs[-1].lose(), lambda: self.mirror.link.lose()):
+            end()
+            self.assertFalse(self.mirror.linked or self.mirror.updating)
+            self.mirror.link.reply_to("name", pickle.dumps("Toy", 4))
+            self.assertTrue(self.mirror.linked)
+            self.assertIn(b"__ROOT__", self.mirror.link.bodies[-1])
+            self.serve(self.mirror)
+        self.assertEqual(self.told, [False, "lost", True, False, True])
+
+    def test_a_listener_that_closes(self) -> None:
+        self.mirror.on_link(lambda up: self.mirror.close())
+        self.mirror.subs[-1].lose()
+        self.assertEqual(self.mirror.clock.getDelayedCalls(), [])
+        self.assertTrue(all(link.closed for link in self.mirror.links + self.mirror.subs))
+
+    def test_connections_that_end_before_the_tree_is_there(self) -> None:
+        mirror = Mirror()
+        connecting = Deferred.fromCoroutine(mirror.connect())
+        mirror.subs[-1].lose()
+        mirror.link.lose()
+        self.failed(connecting, NotConnected)
+
     def test_back_by_an_update(self) -> None:
         first = self.mirror.subs[-1]
         self.mirror.publish(update_of(VOLTS, b"K\x05"))

@@ -99,7 +99,7 @@ class RogueClient:
         self._port = ports[2 if text else 1]
         self._reactor = reactor
         self._known: set[str] = set()
-        self._talk = Conversation(self._dial, address, reactor, self._heard)
+        self._talk = Conversation(self._dial, address, reactor, self._heard, self._ended)
 
     def _dial(self, received: Callable[[Sequence[bytes]], None]) -> Link:
         from labnet.transports.zmq import DealerConnection
@@ -111,6 +111,9 @@ class RogueClient:
 
     def _heard(self) -> None:
         """An answer has come; for subclasses."""
+
+    def _ended(self) -> None:
+        """The connection has ended, not by this client; for subclasses."""
 
     def mirror(self, *, link_timeout: float = 10.0) -> RogueMirror:
         """A client that follows the same server; it is to be connected."""

@@ -3,8 +3,8 @@
 The server's socket is a REP: it answers one request after the other and sends the envelope back, in
 which each question has a number of its own, as PyRogue's own ``ZmqClient`` does it. So many may be
 on their way, and a late answer is never taken for that to another question. When a question has had
-no answer in time, and nothing else came either, the next ones go over a new socket: nothing that
-waits in the old one reaches a server that comes back later.
+no answer in time, and nothing else came either, or when the connection has ended, the next ones go
+over a new socket: nothing that waits in the old one reaches a server that comes back later.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Link(Protocol):
 
     def send(self, parts: Sequence[bytes]) -> bool:
         """Sends one message; False if the queue is full."""
+
+    def watch(self, lost: Callable[[], None] | None) -> None:
+        """Calls ``lost()`` when the connection has ended without this side's doing."""
 
     def close(self) -> Any:
         """Closes the socket, sending nothing more."""
@@ -62,26 +65,38 @@ class _Question:
 class _Line:
     """One socket and the questions that went over it."""
 
-    def __init__(self, dial: Dial, received: Callable[[_Line, Sequence[bytes]], None]) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        received: Callable[[_Line, Sequence[bytes]], None],
+        lost: Callable[[_Line], None],
+    ) -> None:
         self.flying: dict[bytes, _Question] = {}
         self.heard = 0
         self.link = dial(lambda parts: received(self, parts))
+        self.link.watch(lambda: lost(self))
 
 
 class Conversation:
     """Bodies of questions in, bodies of answers out.
 
     `dial` opens a socket that hands its messages to a function; `where` is the server as users know
-    it; `heard` is called for each answer that comes.
+    it; `heard` is called for each answer that comes, `lost` when a connection has ended.
     """
 
     def __init__(
-        self, dial: Dial, where: str, clock: IReactorTime, heard: Callable[[], None] | None = None
+        self,
+        dial: Dial,
+        where: str,
+        clock: IReactorTime,
+        heard: Callable[[], None] = lambda: None,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._dial = dial
         self._where = where
         self._clock = clock
         self._tell = heard
+        self._tell_lost = lost
         self._line: _Line | None = None
         self._old: list[_Line] = []
         self._waiting: deque[_Question] = deque()
@@ -138,7 +153,7 @@ class Conversation:
                 self._finish(self._waiting.popleft())
                 continue
             if self._line is None:
-                self._line = _Line(self._dial, self._received)
+                self._line = _Line(self._dial, self._received, self._lost)
             if len(self._line.flying) >= MAX_IN_FLIGHT:
                 return
             self._send(self._line, self._waiting.popleft())
@@ -158,8 +173,7 @@ class Conversation:
     def _received(self, line: _Line, parts: Sequence[bytes]) -> None:
         line.heard += 1
         self.answered = True
-        if self._tell is not None:
-            self._tell()
+        self._tell()
         question = line.flying.pop(parts[0], None) if self._is_reply(parts) else None
         if question is not None:  # else late, and nobody waits for it any more
             self._finish(question, parts[2])
@@ -196,6 +210,21 @@ class Conversation:
             for question in flying:
                 text = f"{self._where} has stopped answering; {question.what} was given up"
                 self._finish(question, NotConnected(text))
+
+    def _lost(self, line: _Line) -> None:
+        """The connection has ended: what was on its way over it is not answered any more."""
+        if line is self._line:
+            self._line = None
+        elif line in self._old:
+            self._old.remove(line)
+        flying = list(line.flying.values())
+        line.flying.clear()
+        line.link.close()
+        for question in flying:
+            text = f"the connection to {self._where} ended under {question.what}"
+            self._finish(question, NotConnected(text))
+        self._tell_lost()
+        self._pump()
 
     def _tidy(self, line: _Line) -> None:
         """An old socket for which nobody waits is closed."""

@@ -157,11 +157,11 @@ class Node:
 class RogueMirror(RogueClient):
     """All of one server's tree, with the values that it publishes.
 
-    `linked` says whether the server has been heard within `link_timeout` seconds: a silent one is
-    asked for a sign of life before it is given up. `updating` says whether updates come; they are
-    subscribed to anew when none has come for that time. When a server is back, its tree is loaded
-    again, and values known before are asked for. `counts` are updates that were ``heard``,
-    ``unreadable``, and ``unknown`` (of a variable that is not in the tree).
+    `linked` says whether the connections stand and the server has been heard within `link_timeout`
+    seconds: a silent one is asked for a sign of life before it is given up. `updating` says whether
+    updates come; they are subscribed to anew when none has come for that time. When a server is
+    back, its tree is loaded again, and values known before are asked for. `counts` are updates that
+    were ``heard``, ``unreadable``, and ``unknown`` (of a variable that is not in the tree).
 
     Raises what `RogueClient` raises; every listener's error is logged and stops nothing else.
     """
@@ -349,6 +349,7 @@ class RogueMirror(RogueClient):
 
         sub = self._dial_updates(received)
         self._sub = sub
+        sub.watch(self._ended)
 
     def _dial_updates(self, received: Callable[[Sequence[bytes]], None]) -> Link:
         from labnet.transports.zmq import SubConnection
@@ -404,13 +405,24 @@ class RogueMirror(RogueClient):
         if not self.linked and self._timer is not None:
             self._set_link(True)
 
+    def _ended(self) -> None:
+        """A connection has ended: the server has gone, if only to come back at once."""
+        if self._timer is None:
+            return
+        self.updating = False
+        if self.linked:
+            self._set_link(False)
+        if self._timer is not None and not self._probing:  # no listener has closed it
+            self._probe()
+
     def _tick(self) -> None:
         self._timer = self._reactor.callLater(TICK, self._tick)
         now = self._reactor.seconds()
         silent = now - self._last
         if self.linked and silent >= self.link_timeout:
             self._set_link(False)
-        if silent >= self.link_timeout / 2 and not self._probing and self._state == "open":
+        doubtful = silent >= self.link_timeout / 2 or not self.linked
+        if doubtful and not self._probing and self._state == "open":
             self._probe()
         if now - self._last_update >= self.link_timeout and self._state == "open":
             self.updating = False
