@@ -84,9 +84,10 @@ class ParameterNode(Node):
         if self._needs is None:
             assert self.parent is not None
             touched = (self.parent.find(name.split(".")) for name in _beside(self.spec.touches))
-            self._needs = (self, *touched)
-        if self.top.device.reaches_out:
-            return (*self._needs, *self.top.elsewhere(self.spec.touches))
+            needs = (self, *touched)
+            if self.top.device.reaches_out:  # other devices come and go
+                return (*needs, *self.top.elsewhere(self.spec.touches))
+            self._needs = needs
         return self._needs
 
     def replace(self, member: Any) -> None:
@@ -128,9 +129,10 @@ class CommandNode(Node):
             except UnknownName as error:  # it may join later; until then, better too much
                 log.warn("{path} touches what is not there: {error}", path=self.path, error=error)
                 return (self.parent,)
-            self._needs = touched or (self.parent,)
-        if self.top.device.reaches_out:
-            return (*self._needs, *self.top.elsewhere(self.spec.touches))
+            needs = touched or (self.parent,)
+            if self.top.device.reaches_out:  # other devices come and go
+                return (*needs, *self.top.elsewhere(self.spec.touches))
+            self._needs = needs
         return self._needs
 
 
