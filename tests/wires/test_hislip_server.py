@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.device import Device, Identity
+from labnet.device import Device, Identity, parameter
 from labnet.errors import BadArguments, UnknownName
-from labnet.lab import ServeOptions
+from labnet.lab import AllDevices, ServeOptions
 from labnet.wires.hislip.codec import (
     HEADER,
     NO_ID,
@@ -24,7 +24,7 @@ from labnet.wires.hislip.codec import (
 )
 from labnet.wires.hislip.exchange import MAX_QUEUED, PIECE
 from labnet.wires.hislip.server import Options, listen
-from tests.wires.hislip_toy import FIRST, Bench, Pair, Wire
+from tests.wires.hislip_toy import FIRST, Bench, Pair, Recorded, Wire
 
 IDENTITY = b"LABNET,SIM,0001,0.1\n"
 NO_ERROR = b'0,"No error"\n'
@@ -709,3 +709,34 @@ class ListenTests(SynchronousTestCase):
         self.failureResultOf(self.served(device="nothing"), UnknownName)
         self.failureResultOf(self.served(), BadArguments)
         self.failureResultOf(self.served(devices={"a" * 257: "sim"}), BadArguments)
+
+    def test_all_devices_come_and_go(self) -> None:
+        bench = Bench()
+        self.addCleanup(bench.lab.stop)
+        common = ServeOptions(devices=AllDevices(lambda: bench.lab))
+        for name in ("sim", "other"):
+            bench.lab.detach(name)
+        listening = listen(bench.lab, "tcp:4881", common, Options(), bench.reactor)
+        listener = self.successResultOf(Deferred.fromCoroutine(listening))
+        self.assertIn("::hislip0,4881::", listener.example)
+        factory = bench.reactor.tcpServers[-1][1]._factory
+        lone = Wire(factory)
+        lone.send(encode_initialize("late"))
+        [refused] = lone.received()
+        self.assertEqual(refused[:2], (Type.FATAL_ERROR, 3))
+        bench.lab.attach("late", Recorded(bench.reactor))
+        self.assertEqual(Pair(factory, "late").query(b"*IDN?"), IDENTITY)
+        self.assertEqual(Pair(factory, "").query(b"*IDN?"), IDENTITY)
+        bench.lab.attach("worse", Colliding())
+        wire = Wire(factory)
+        wire.send(encode_initialize("worse"))
+        [refused] = wire.received()
+        self.assertEqual(refused[:2], (Type.FATAL_ERROR, 3))
+        self.assertIn(b"LEVel", refused.payload)
+
+
+class Colliding(Device):
+    """Two headers that are the same."""
+
+    level = parameter(float, initial=0.0, scpi="LEVel")
+    other = parameter(float, initial=0.0, scpi="LEVel")

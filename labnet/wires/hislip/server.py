@@ -8,7 +8,7 @@ in `labnet.wires.hislip.session`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
@@ -16,19 +16,21 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from labnet.errors import BadArguments, DeviceFault, LabError, UnknownName
-from labnet.instrument.channel import check_headers
-from labnet.instrument.header import HeaderError
+from labnet.errors import BadArguments, LabError, UnknownName
+from labnet.instrument.serving import check_device
+from labnet.keys import key
 from labnet.lab import AllDevices, Host, ServeOptions
 from labnet.logs import WireLog
-from labnet.registry import DeviceNode
 from labnet.transports.ordered import first_time
 from labnet.transports.prompt import MESSAGES_A_TURN, USUAL_READ, read_as_much, write_now
-from labnet.transports.tcp import TcpListener, listen_tcp
+from labnet.transports.tcp import TcpListener, serve_tcp
 from labnet.wires.hislip import codec
 from labnet.wires.hislip.codec import Fatal, Message, MessageSplitter, Oversized, Piece, Type
 from labnet.wires.hislip.exchange import Exchange
 from labnet.wires.hislip.session import HislipSession
+
+PORT = 4880
+"""The port of HiSLIP, which a resource name need not have."""
 
 DEFAULT_NAME = "hislip0"
 DEFAULT_NAMES = frozenset(("", "hislip", DEFAULT_NAME))
@@ -41,36 +43,32 @@ LAST_WORDS = 5.0
 """Seconds that a client has to take what was sent before its connection was closed."""
 
 
-def _key(default: Any, help: str, unit: str = "", limits: tuple[float, float] | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "unit": unit, "limits": limits})
-
-
 @dataclass(frozen=True)
 class Options:
     """The keys of a ``[serve NAME]`` section with ``wire = hislip`` beyond the common ones."""
 
-    max_message_size: int = _key(
+    max_message_size: int = key(
         1 << 20,
         "longest HiSLIP message that clients may send; longer program messages come in parts",
         "bytes",
         (1024, 1 << 28),
     )
-    max_message: int = _key(
+    max_message: int = key(
         1 << 30, "longest program message, with its blocks", "bytes", (64, 1 << 32)
     )
-    interrupted: Literal["standard", "quiet"] = _key(
+    interrupted: Literal["standard", "quiet"] = key(
         "standard",
         "when a query overtakes an answer: say so as IVI-6.1 asks, or drop the answer only, which"
         " pyvisa-py 0.8.1 needs if it polls the status later",
     )
-    async_delay: float = _key(
+    async_delay: float = key(
         0.0, "wait so long before each answer on the asynchronous channel; 0.002 suits cPyHiSLIP",
         "s", (0, 1),
     )  # fmt: skip
-    open_timeout: float = _key(
+    open_timeout: float = key(
         30.0, "time in which a client must have opened both connections", "s", (0.1, 3600)
     )
-    clear_timeout: float = _key(
+    clear_timeout: float = key(
         60.0, "time in which a client must complete a device clear", "s", (0.1, 3600)
     )
 
@@ -360,10 +358,13 @@ class HislipFactory(Factory):
 
     def open(self, number: int, connection: HislipProtocol, name: str) -> HislipSession:
         """A session for the device of that sub-address; raises `UnknownName` if there is none."""
+        path = self.find(name)
+        if isinstance(self.common.devices, AllDevices):  # the others were checked at the start
+            check_device(self.host, "hislip", path)
         session = self.host.open_session(
             "hislip",
             connection.peer,
-            device=self.find(name),
+            device=path,
             reach=self.common.reach,
             wait_for_locks=True,
             timeout=self.common.timeout,
@@ -402,23 +403,10 @@ def served_devices(host: Host, common: ServeOptions) -> dict[str, str]:
     for name, path in devices:
         if len(name) > codec.SUB_ADDRESS_LIMIT:
             raise BadArguments(f"a sub-address has at most {codec.SUB_ADDRESS_LIMIT} characters")
-        served[name.lower()] = _checked(host, path)
-    if not served:
+        served[name.lower()] = check_device(host, "hislip", path).path
+    if not served and not isinstance(common.devices, AllDevices):
         raise BadArguments("a hislip listener serves a device: device = NAME")
     return served
-
-
-def _checked(host: Host, path: str) -> str:
-    session = host.open_session("hislip", "the listener", device=path)
-    node = session.describe()
-    session.close()
-    if not isinstance(node, DeviceNode):
-        raise BadArguments(f"{path} is no device")
-    try:
-        check_headers(node)
-    except HeaderError as error:
-        raise DeviceFault(str(error), "HeaderError") from None
-    return node.path
 
 
 async def listen(
@@ -430,17 +418,8 @@ async def listen(
     other `LabError`s for a section that cannot be served.
     """
     factory = HislipFactory(host, common, options, served_devices(host, common))
-    listener = await listen_tcp(
-        factory,
-        address,
-        reactor=reactor,
-        allow=common.allow,
-        max_connections=common.max_connections,
-        drain=common.drain,
-    )
-    where: Any = listener.port.getHost()
-    port, host_name = getattr(where, "port", 4880), getattr(where, "host", "127.0.0.1")
-    shown = "127.0.0.1" if host_name in ("0.0.0.0", "::", "") else host_name
-    name = next(iter(factory.devices))
-    listener.example = f"TCPIP::{shown}::{name}{'' if port == 4880 else f',{port}'}::INSTR"
+    listener = await serve_tcp(factory, address, common, reactor)
+    name = next(iter(factory.devices), DEFAULT_NAME)
+    port = "" if listener.number == PORT else f",{listener.number}"
+    listener.example = f"TCPIP::{listener.reachable}::{name}{port}::INSTR"
     return listener
