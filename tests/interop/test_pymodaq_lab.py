@@ -104,11 +104,32 @@ class StoryTests(TestCase):
         self.assertLess(abs(await self.plesty.ask("query", "position") - 20.0), 1.5)
         self.assertLess(abs(await self.position() - 20.0), 1.5)
 
-        # It goes, and everybody is told; it comes back under the same name.
-        await self.module.kill()
-        await self.lab.wait_for_line(lambda line: "rotor is not connected" in line, "its loss")
+        # Its user unticks the connection, and everybody is told. It comes back as the same device,
+        # under the same lock, in another process: PyMoDAQ 4.4 crashes when it connects again.
+        known = len(self.lab.lines)
+        await self.module.ask("hang_up")
+        await self.line_after(known, "rotor is not connected")
         failure = await self.assertFailure(self.bluesky.ask("send", "get", "position"), PeerError)
         self.assertRegex(failure.text, "rotor is not connected: ")
+        await self.module.kill()
+        port = str(await self.lab.port("*", "pymodaq"))
+        self.module = start(self, "pymodaq-4.4.11", "pymodaq_module", "move", port, "rotor")
+        await self.module.wait_for("initialized", SLOW)
+        await self.module.ask("dial")
+        await self.line_after(known, "rotor is the actuator")
+        self.assertLess(abs(await self.position()), 1.5)
+        failure = await self.assertFailure(self.plesty.ask("call", "move_abs", 0.0), PeerError)
+        self.assertIn("is locked", failure.text)
+
+        # It dies.
+        known = len(self.lab.lines)
+        await self.module.kill()
+        await self.line_after(known, "rotor is not connected")
+
+    async def line_after(self, known: int, words: str) -> None:
+        """Waits for a line of the log that comes after so many."""
+        while not any(words in line for line in self.lab.lines[known:]):
+            await self.bluesky.ask("send", "ping")
 
 
 class ModulesCase(TestCase):

@@ -582,6 +582,17 @@ class BadModuleTests(ControlCase):
         self.assertIn("stopped inside a message", module.ended)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_generations_that_nothing_tells(self) -> None:
+        """A user who has not configured one is told to."""
+        for generation in (C1, C2):
+            bad, module = self.pair(generation=generation)
+            bad.is_at(1.0)
+            self.assertFalse(bad.dropped)
+            self.advance(11)
+            self.assertTrue(bad.dropped)
+            bad.vanish()
+            self.assertIn("set generation = C1 or C2", module.ended)
+
     def test_gone_inside_a_message(self) -> None:
         bad, module = self.pair(kind="GRABBER", generation=B)
         bad.send(self.frame(b"<f8", 80, 10) + encode_bytes(Quit(), B))

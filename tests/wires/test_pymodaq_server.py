@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -33,14 +35,53 @@ from labnet.wires.pymodaq.codec import (
     Quit,
     SendData,
     SetInfo,
+    Setting,
     StopMotion,
 )
 from labnet.wires.pymodaq.frames import from_frame
-from labnet.wires.pymodaq.panel import valid_name
+from labnet.wires.pymodaq.panel import Panel, valid_name
 from labnet.wires.pymodaq.server import Options, devices, listen
 from tests.wires.pymodaq_module import FakeModule
 
 B, C4, D = Generation.B, Generation.C4, Generation.D
+
+NAMES = st.from_regex(r"[A-Za-z_\u00b5][A-Za-z0-9_.-]{0,6}", fullmatch=True)
+TYPES = st.sampled_from(
+    ["int", "float", "str", "bool", "list", "itemselect", "action", "date", "table_view", "odd"]
+)
+TEXTS = st.one_of(
+    st.text(max_size=8), st.sampled_from(["[1, 5]", "['a', 'b']", "{'a': 1}", "[None, 3]", "[[]]"])
+)
+VALUES = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.none()))
+LEAVES = st.builds(
+    Setting,
+    name=NAMES,
+    type=TYPES,
+    value=VALUES,
+    title=st.text(max_size=12),
+    readonly=st.booleans(),
+    attributes=st.dictionaries(st.sampled_from(["limits", "suffix", "values"]), TEXTS, max_size=3),
+)
+
+
+def trees() -> Any:
+    """Trees of settings of any names, types, limits and values, fitting or not."""
+    groups = st.recursive(
+        LEAVES,
+        lambda below: st.builds(
+            Setting,
+            name=NAMES,
+            type=st.just("group"),
+            children=st.lists(below, max_size=4).map(tuple),
+        ),
+        max_leaves=8,
+    )
+    return st.builds(
+        Setting,
+        name=NAMES,
+        type=st.just("group"),
+        children=st.lists(groups, max_size=5).map(tuple),
+    )
 
 
 class ServerCase(SynchronousTestCase):
@@ -364,6 +405,28 @@ class SettingTests(ServerCase):
         for text, name in names.items():
             self.assertEqual(valid_name(text), name)
         self.assertEqual(valid_name("a.b", ["a_b", "a_b_2"]), "a_b_3")
+
+    def test_very_many(self) -> None:
+        many = "".join(f'<a{n} type="int">{n}</a{n}>' for n in range(9000))
+        self.fake.say(Infos(f'<move_settings type="group">{many}</move_settings>'))
+        node: Any = self.session.resolve("stage.settings")
+        self.assertEqual(len(node.children), 2000)
+
+    @given(trees())
+    @settings(max_examples=150, deadline=None)
+    def test_any_tree(self, tree: Setting) -> None:
+        """Whatever a module calls its settings and says of them, they are shown and can be read."""
+        device = Device()
+        panel = Panel(device, lambda path, value: Deferred())
+        panel.show(tree)
+        for path, setting in tree.walk():
+            panel.changed(path, tree.changed(path, setting.with_value(None)))
+        lab = Lab(self.reactor, self.reactor)
+        node = lab.attach("panel", device)
+        session = lab.open_session("test", "here")
+        for shown in node.parameters():
+            self.assertEqual(len(self.successResultOf(session.get(shown.path))), 5)
+        lab.stop()
 
     def test_odd_settings(self) -> None:
         """What has no value of a known kind is left out, what does not fit its kind is unknown."""

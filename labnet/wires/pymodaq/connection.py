@@ -21,7 +21,7 @@ from labnet.wires.pymodaq.codec import (
     Message,
     Quit,
 )
-from labnet.wires.pymodaq.generations import Among
+from labnet.wires.pymodaq.generations import Among, Generation
 from labnet.wires.pymodaq.module import Clock, Manners, Module
 from labnet.wires.pymodaq.primitives import Malformed
 
@@ -32,6 +32,9 @@ DIRECT = 32 * 1024
 """Bytes of an array still to come, from which on it is received without a copy."""
 
 DIRECT_A_TURN = 4 * 1024 * 1024
+
+UNTOLD = frozenset({Generation.C1, Generation.C2, Generation.C3})
+"""Generations that are taken for C3: what the older ones do not send is waited for in vain."""
 
 GOODBYE = "it has said goodbye"
 
@@ -177,7 +180,13 @@ class ModuleConnection(Protocol):
         elif self.module is None:
             self.drop("it does not say what it is")
         else:
-            self.drop(f"it has stopped inside a message ({self._decoder.pending} bytes of it came)")
+            self.drop(f"it has stopped inside a message{self._perhaps()}")
+
+    def _perhaps(self) -> str:
+        """What a user may do about a message that does not end."""
+        if self._owner.manners.generation is None and self.among <= UNTOLD:
+            return "; if it is of PyMoDAQ 4.1, set generation = C1 or C2 in the section"
+        return f" ({self._decoder.pending} bytes of it came)"
 
     # The end
 

@@ -19,6 +19,9 @@ Path = tuple[str, ...]
 Write = Callable[[Path, Any], Deferred[Any]]
 
 MAX_NAME = 64
+MAX_SHOWN = 2000
+"""Settings of one module that become parameters; its first ones."""
+
 _NOT_ALLOWED = re.compile("[^A-Za-z0-9_]")
 _BASE = r"(?:[fpnuµμmkMGT]?(?:s|m|V|A|W|Hz|K|J|N|Pa|g|rad|eV|F|H|Ohm|Ω|T|bar|l)|%|°C|°|deg|min|h)"
 #: A title that ends with a unit, such as ``Tau (ms):``.
@@ -49,8 +52,10 @@ class Panel:
                 group = Device()
                 group.members.update(self._members(group, setting.children, path))
                 members[name] = group
-            elif path not in self._states and (state := self._state(device, name, path, setting)):
-                members[name] = self._states[path] = state
+            elif path not in self._states and len(self._states) < MAX_SHOWN:
+                state = self._state(device, name, path, setting)
+                if state is not None:
+                    members[name] = self._states[path] = state
         return members
 
     def _state(
