@@ -105,12 +105,6 @@ class Conversation:
         self.answered = False
         """Whether the server has ever answered."""
 
-    @property
-    def pending(self) -> int:
-        """How many questions have no answer yet."""
-        lines = [*self._old, self._line] if self._line is not None else self._old
-        return len(self._waiting) + sum(len(line.flying) for line in lines)
-
     def ask(self, body: bytes, what: str, limit: float) -> Deferred[bytes]:
         """The answer to a question, within `limit` seconds; `what` names it in errors.
 
