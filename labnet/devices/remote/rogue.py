@@ -57,6 +57,8 @@ class RogueDevice(RemoteDevice):
         include: groups whose variables and commands come here; empty: all
         exclude: groups whose variables and commands do not come here
         answer: seconds that the server has for an answer
+        poll: seconds between two readings of a parameter that somebody listens to, for servers that
+            do not poll their hardware; 0: none
         silence: seconds without an update or answer after which the server is taken for lost
         probe: seconds between two signs of life besides; 0: none
     """
@@ -74,6 +76,7 @@ class RogueDevice(RemoteDevice):
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = ("Hidden",),
         answer: float = 5.0,
+        poll: float = 0.0,
         silence: float = 10.0,
         probe: float = 0.0,
     ) -> None:
@@ -85,6 +88,7 @@ class RogueDevice(RemoteDevice):
         self._include = frozenset(include)
         self._exclude = frozenset(exclude)
         self._answer = answer
+        self._poll = poll or None
         self._silence = silence
 
     async def greet(self) -> Found:
@@ -141,6 +145,7 @@ class RogueDevice(RemoteDevice):
             display=info.disp if "{" in info.disp and not isinstance(kind, EnumKind) else "",
             groups=tuple(node.info.groups),
             help=node.info.description,
+            poll=self._poll if "r" in access else None,
             initial=_first(kind, info),
         )
         node.listen(partial(self._heard, state))

@@ -241,6 +241,23 @@ class Updates(RogueCase):
         self.assertEqual([path for path, _ in self.told()], ["toy.Psu.Label"])
 
 
+class Polling(RogueCase):
+    """A server that does not poll its hardware."""
+
+    def test_what_somebody_listens_to(self) -> None:
+        self.attach(poll=0.5)
+        self.listen("Psu.Volts")
+        self.lab.advance(1.0)
+        self.server.values[f"{PSU}.Volts"] = 4.0
+        self.server.calls.clear()
+        for _ in range(4):
+            self.lab.advance(0.5)
+        self.assertEqual({name for name, _ in self.asked("get")}, {"Volts"})
+        reading = self.updates[-1].reading
+        assert reading is not None
+        self.assertEqual(reading.value, 4.0)
+
+
 class Losses(RogueCase):
     """A server that falls silent, and comes back."""
 
