@@ -375,8 +375,12 @@ class PubPort(_Port):
     socketType = zmq.PUB
 
     def publish(self, parts: Sequence[bytes]) -> None:
-        """Send to all subscribers of the first part."""
-        self.send(parts)
+        """Send to all subscribers of the first part; it never waits, nor is there news to look for.
+        """
+        send = self._send
+        for part in parts[:-1]:
+            send(part, MORE)
+        send(parts[-1], NOBLOCK)
 
     def readMessages(self, want: int) -> int:
         """Subscribers send nothing that one could read."""

@@ -15,6 +15,7 @@ from labnet.errors import WrongType
 from labnet.literals import literal
 from labnet.specs import ParameterSpec
 from labnet.values import (
+    AT_HAND,
     BOOL,
     BYTES,
     ArrayKind,
@@ -62,6 +63,11 @@ def safe_format(disp: str) -> str:
 
 def shown(value: Any, disp: str, enum: Mapping[Any, str] | None) -> str:
     """`value` as clients see it."""
+    if enum is None and value.__class__ in AT_HAND:
+        try:
+            return disp.format(value)
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+            return str(value)
     if enum is not None:
         value = plain(value)
         try:

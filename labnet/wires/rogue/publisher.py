@@ -68,22 +68,19 @@ class Publisher:
         outlet = self.outlet
         if outlet is None or not outlet.connections:
             return
-        spec = variable.spec
-        if (spec.groups or self._only) and not self.publishes(spec.groups):
+        template = variable.template
+        if not template.published:
             return
         value = reading.value
         try:
-            template = variable.template
             text = shown(value, template.disp, template.enum)
             part = update(template, value, text, reading.status, reading.severity)
         except (NotPlain, ValueError) as error:
             self._cannot(variable, error)
             return
-        parts = self.parts
-        if variable in parts or self._size > LARGEST:
+        if variable in self.parts or self._size > LARGEST:
             self.flush()
-            parts = self.parts
-        parts[variable] = part
+        self.parts[variable] = part
         self._size += len(part)
         if not self.holding and self._scheduled is None:
             self._scheduled = self._clock.callLater(0, self._turn)
@@ -102,12 +99,10 @@ class Publisher:
 
     def flush(self) -> None:
         """Sends what has been collected."""
-        if not self.parts:
-            return
-        parts, self.parts = self.parts, {}
-        self._size = 0
-        if self.outlet is not None:
-            self.outlet.publish([updates(parts.values())])
+        if self.parts and self.outlet is not None:
+            self.outlet.publish([updates(self.parts.values())])
+            self.parts.clear()
+            self._size = 0
 
     def close(self) -> None:
         """Nothing goes out any more."""

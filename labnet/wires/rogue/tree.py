@@ -140,11 +140,10 @@ class Tree:
 
     def _changed(self, changes: list[Update]) -> None:
         for change in changes:
-            if change.what in ("value", "metadata"):
-                if change.reading is not None:
-                    variables = self._heard.get(change.path) or self._variables(change.path)
-                    for variable in variables:
-                        self.publisher.changed(variable, change.reading)
+            reading = change.reading
+            if reading is not None:
+                for variable in self._heard.get(change.path) or self._variables(change.path):
+                    self.publisher.changed(variable, reading)
             elif change.what == "lock":
                 self.root.locks.changed()
 

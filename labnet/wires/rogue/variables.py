@@ -102,7 +102,8 @@ class Variable(TreeNode):
         """What its updates have in common."""
         template, spec = self._template, self.spec
         if template is None or template.source is not spec:
-            template = Template(self.path, disp_of(spec), enum_of(spec), spec)
+            published = self.tree.publisher.publishes(spec.groups)
+            template = Template(self.path, disp_of(spec), enum_of(spec), spec, published)
             self._template = template
         return template
 

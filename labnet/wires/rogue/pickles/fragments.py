@@ -130,14 +130,20 @@ _SHOWN: Final = text("valueDisp")
 class Template:
     """What stays the same from one update of a variable to the next.
 
-    `source` is whatever it was made from.
+    `source` is whatever it was made from; `published` says whether there are any.
     """
 
-    __slots__ = ("about", "disp", "enum", "path", "source")
+    __slots__ = ("about", "disp", "enum", "path", "published", "source")
 
     def __init__(
-        self, path: str, disp: str, enum: Mapping[Any, str] | None, source: object = None
+        self,
+        path: str,
+        disp: str,
+        enum: Mapping[Any, str] | None,
+        source: object = None,
+        published: bool = True,
     ) -> None:
+        self.published = published
         self.path = text(path)
         self.disp = disp
         self.enum = enum
