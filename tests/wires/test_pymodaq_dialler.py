@@ -206,6 +206,15 @@ class StageTests(LabCase):
         self.assertEqual(told.path, ("move_settings", "velocity"))
         self.assertEqual(read_settings(told.xml).value, 30.0)
 
+    def test_limits_that_move(self) -> None:
+        program = self.program("stage")
+        program.heard()
+        stage: Any = self.lab.devices()["stage"].device
+        stage.change("velocity", limits=(1.0, 50.0))
+        (told,) = program.heard(SETTLING * 2)
+        assert isinstance(told, InfoXml)
+        self.assertEqual(read_settings(told.xml).limits, [1.0, 50.0])
+
     def test_a_device_that_is_lost(self) -> None:
         program = self.program("stage")
         program.heard()

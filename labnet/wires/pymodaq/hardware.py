@@ -429,11 +429,13 @@ class HardwareProtocol(ClientProtocol):
         self.setting_changed(path, setting if isinstance(setting, Setting) else known)
 
     def setting_changed(self, path: tuple[str, ...], setting: Setting) -> None:
-        """A setting has another value; told unless the other side knows."""
+        """A setting has another value, or other limits; told unless the other side knows."""
         if self._tree is None:
             return
+        known = self._tree.find(path)
         self._tree = self._tree.changed(path, setting)
-        if path in self._told and self._told[path] == setting.value:
+        same = known is not None and known.with_value(setting.value) == setting
+        if same and path in self._told and self._told[path] == setting.value:
             return
         self._told[path] = setting.value
         self._send(InfoXml((self.module.root, *path), write_settings(setting)))
