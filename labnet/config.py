@@ -6,11 +6,9 @@ right word for one that is misspelled.
 
 from __future__ import annotations
 
-import enum
-import inspect
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -18,29 +16,26 @@ from typing import Any, Literal, TypeVar
 
 from twisted.internet.abstract import isIPAddress
 
-from labnet.constructors import Literally, argument_options, arguments_of, load_class
 from labnet.device import Device
-from labnet.devices.declared import Declared, is_declaration, parse_declarations
-from labnet.devices.table import DRIVERS, OBJECT, Driver, find_driver
+from labnet.device_sections import DeviceConfig, DeviceKeys, in_order, read_device
 from labnet.endpoints import check_address, complete_address
-from labnet.errors import UnknownName, shorten
+from labnet.errors import shorten
 from labnet.inifile import ConfigError, Section, error_at, read_ini, read_text, suggest
 from labnet.keys import key
 from labnet.logs import LEVELS
 from labnet.options import (
     Network,
     Option,
-    device_class,
     filled,
     options_of,
     split_list,
-    type_name,
     values_of,
 )
+from labnet.sections import common_and_own, load_for, look_up
 from labnet.wires.table import WIRES, Wire, find_wire
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_Level = Literal["debug", "info", "warn", "error"]
+Level = Literal["debug", "info", "warn", "error"]
 _T = TypeVar("_T")
 
 
@@ -78,23 +73,7 @@ class LockKeys:
 class LogKeys:
     """The key of ``[log]`` that is no name of a wire or device."""
 
-    default: _Level = key("info", "shown from this level on: debug, info, warn or error")
-
-
-@dataclass(frozen=True)
-class DeviceKeys:
-    """The keys that every ``[device NAME]`` has."""
-
-    driver: str = key("", "the driver, such as simulated.stage (must be set)")
-    alias: tuple[str, ...] = key((), "other names by which foreign programs know the device")
-    timeout: float | None = key(
-        None, "time limit of a call, instead of its section's", "s", (0.001, 86400)
-    )
-    retry: float = key(
-        1.0, "pause before a device that is not connected is tried again; it doubles each time,"
-        " and 0 is for no further try", "s", (0, 86400)
-    )
-    longest_retry: float = key(60.0, "the longest such pause", "s", (0.001, 86400))
+    default: Level = key("info", "shown from this level on: debug, info, warn or error")
 
 
 @dataclass(frozen=True)
@@ -152,48 +131,6 @@ class DiscoveryKeys:
         0, "port of the web server with the identification document; 0: any", "", (0, 65535)
     )
     description: str = key("", "what users call this lab or bench, for the document")
-
-
-@dataclass(frozen=True)
-class DeviceConfig:
-    """One ``[device NAME]``; `options` are the driver's own keys that the section sets.
-
-    `parts` are those of its keys that name other devices, `declared` the parameters and commands
-    that the section adds, for a driver whose constructor takes them as `declared`.
-    """
-
-    name: str
-    driver: Driver
-    keys: DeviceKeys
-    options: Mapping[str, Any]
-    section: Section
-    parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    declared: Declared | None = None
-
-    def make(
-        self, made: Mapping[str, Device] | None = None, clock: Any = None, dial: Any = None
-    ) -> Any:
-        """A device as the section asks for; ConfigError when its driver refuses the values.
-
-        `made` are the devices that its keys may name; a driver whose constructor takes a `clock`
-        gets this one, one that takes a `dial` gets what makes clients of the wires.
-        """
-        driver = self.driver.load()
-        options = dict(self.options)
-        options |= {argument: (made or {})[name] for argument, name in self.parts.items()}
-        wanted = inspect.signature(driver).parameters
-        given = {"clock": clock, "dial": dial}
-        options |= {name: it for name, it in given.items() if it is not None and name in wanted}
-        if self.declared is not None:
-            options["declared"] = self.declared
-        try:
-            device = driver(**options)
-        except Exception as error:  # a class of the user's may raise anything
-            why = str(error) or type(error).__name__
-            raise self.section.error(f"the device cannot be made: {why}", "driver") from error
-        if self.keys.alias:
-            device.aliases = (*device.aliases, *self.keys.alias)
-        return device
 
 
 @dataclass(frozen=True)
@@ -277,7 +214,7 @@ def parse_config(text: str, file: str = "lab.ini") -> Config:
     for section in sections:
         _check_title(section)
     single = {section.kind: section for section in sections if not section.name}
-    devices = _in_order([_device(section) for section in sections if section.kind == "device"])
+    devices = in_order([read_device(section) for section in sections if section.kind == "device"])
     names = [section.name for section in sections if section.kind == "device"]
     serving = [section for section in sections if section.kind == "serve"]
     for section in serving:
@@ -312,187 +249,13 @@ def _fill(keys: type[_T], section: Section, also: tuple[str, ...] = ()) -> _T:
     return keys(**values_of(options_of(keys), section, also))
 
 
-def _common(
-    keys: type[_T], section: Section, own: tuple[Option, ...], also: Collection[str] = ()
-) -> tuple[_T, dict[str, Any]]:
-    """The keys that all sections of the kind have, and those of the one driver or wire."""
-    common = options_of(keys)
-    names = {option.name for option in common}
-    own = tuple(option for option in own if option.name not in names)
-    values = values_of((*common, *own), section, also)
-    mine = {option.name: values[option.name] for option in own if option.name in values}
-    return keys(**{name: values[name] for name in names & values.keys()}), mine
-
-
-def _look_up(find: Any, section: Section, what: str) -> Any:
-    name = section.text(what)
-    if not name:
-        raise section.error(f"the key {what!r} is missing")
-    try:
-        return find(name)
-    except UnknownName:
-        hint = suggest(name, WIRES if what == "wire" else DRIVERS)
-        raise section.error(f"unknown {what} {shorten(name)!r}{hint}", what) from None
-
-
-def _load(load: Callable[[], Any], section: Section, what: str) -> Any:
-    try:
-        return load()
-    except ModuleNotFoundError as error:
-        if str(error.name).startswith("labnet"):
-            raise
-        raise section.bad(what, f"needs the Python package {error.name}, not installed") from None
-
-
-def _device(section: Section) -> DeviceConfig:
-    if not _NAME.fullmatch(section.name):
-        raise section.error("a device's name is a letter, then letters, digits and _")
-    driver: Driver = _look_up(find_driver, section, "driver")
-    if driver.own:
-        return _own_device(section, driver)
-    own = options_of(_load(driver.load, section, "driver"))
-    declared = _declared(section, driver)
-    also = [] if declared is None else [key for key in section.entries if is_declaration(key)]
-    keys, options = _common(DeviceKeys, section, own, also)
-    named = {option.name for option in own if device_class(option.type) is not None}
-    parts = {key: options.pop(key) for key in named & options.keys()}
-    parts = {key: name for key, name in parts.items() if name}
-    return DeviceConfig(
-        section.name,
-        driver,
-        keys,
-        MappingProxyType(options),
-        section,
-        MappingProxyType(parts),
-        declared,
-    )
-
-
-#: The keys of ``driver = object``, for the reference.
-_OBJECT = (
-    Option("class", str, help="the dotted name of the class, such as package.module.Class"),
-    Option(
-        "NAME", Literally, None, help="an argument of its constructor: a number, true, a list, text"
-    ),
-    Option(
-        "argument NAME",
-        Literally,
-        None,
-        help="the same, for an argument that is called as another key or handed on to a base class",
-    ),
-)
-
-
-def _own_device(section: Section, driver: Driver) -> DeviceConfig:
-    """A device of a class of the user's, by its dotted name or by the key ``class``."""
-    key = "class" if driver is OBJECT else "driver"
-    if not section.text(key):
-        raise section.error(f"the key {key!r} is missing")
-    try:
-        target = load_class(section.text(key), _folder(section))
-        arguments = arguments_of(target)
-    except ValueError as error:
-        raise section.bad(key, str(error)) from None
-    common = options_of(DeviceKeys)
-    also = [key] if driver is OBJECT else []
-    defaults = {"name": section.name, **driver.defaults(target)}
-    given = {name: defaults[name] for name in arguments.required & defaults.keys()}
-    taken = [*(option.name for option in common), *also]
-    chosen = argument_options(arguments, section, taken, given)
-    values = values_of((*common, *chosen.values()), section, also)
-    keys = DeviceKeys(**{it.name: values[it.name] for it in common if it.name in values})
-    given |= {name: values[it.name] for name, it in chosen.items() if it.name in values}
-    parts = {name: given.pop(name) for name in _devices_among(chosen) if name in given}
-    return DeviceConfig(
-        section.name,
-        replace(driver, target=section.text(key)),
-        keys,
-        MappingProxyType(given),
-        section,
-        MappingProxyType({name: part for name, part in parts.items() if part}),
-    )
-
-
-def _devices_among(options: Mapping[str, Option]) -> list[str]:
-    return [name for name, option in options.items() if device_class(option.type) is not None]
-
-
-def _folder(section: Section) -> Path | None:
-    """Where the configuration lies: modules beside it can be imported too."""
-    file = Path(section.file)
-    return file.resolve().parent if file.is_file() else None
-
-
-def _declared(section: Section, driver: Driver) -> Declared | None:
-    """What the section declares; None for a driver that takes no declarations."""
-    if "declared" not in inspect.signature(driver.load()).parameters:
-        return None
-    try:
-        return parse_declarations({key: it.text for key, it in section.entries.items()})
-    except ValueError as error:
-        key, _, problem = str(error).partition(": ")
-        raise section.bad(key, problem) from None
-
-
-def _in_order(devices: list[DeviceConfig]) -> tuple[DeviceConfig, ...]:
-    """The devices so that each comes after those that its keys name."""
-    by_name = {device.name: device for device in devices}
-    ordered: dict[str, DeviceConfig] = {}
-
-    def place(device: DeviceConfig, on_the_way: tuple[str, ...]) -> None:
-        for option, name in device.parts.items():
-            if name in on_the_way:
-                raise device.section.bad(option, f"{name!r} needs this device in its turn")
-            if name not in by_name:
-                problem = f"there is no device {name!r}{suggest(name, by_name)}"
-                raise device.section.bad(option, problem)
-            _check_class(device, option, by_name[name])
-            if name not in ordered:
-                place(by_name[name], (*on_the_way, name))
-        for option, name in _mentioned(device):
-            if name in on_the_way:
-                raise device.section.bad(option, f"{name!r} needs this device in its turn")
-            if name not in by_name:
-                hint = suggest(name, by_name)
-                raise device.section.bad(option, f"there is no device {name!r}{hint}")
-            if name not in ordered:
-                place(by_name[name], (*on_the_way, name))
-        ordered[device.name] = device
-
-    for device in devices:
-        if device.name not in ordered:
-            place(device, (device.name,))
-    return tuple(ordered.values())
-
-
-def _mentioned(device: DeviceConfig) -> Iterator[tuple[str, str]]:
-    """The keys of a section that mention parameters of other devices, and the devices' names."""
-    renamed = device.options.get("part") or {}
-    for option, values in device.options.items():
-        for name, value in values.items() if isinstance(values, Mapping) else ():
-            for path in getattr(value, "names", ()):
-                first = path.partition(".")[0]
-                yield f"{option} {name}", renamed.get(first, first)
-
-
-def _check_class(device: DeviceConfig, name: str, part: DeviceConfig) -> None:
-    maker = device.driver.load()
-    if not isinstance(maker, type):
-        return
-    hints = {option.name: option.type for option in arguments_of(maker).options}
-    wanted = device_class(hints[name])
-    driver = part.driver.load()
-    if wanted is not None and isinstance(driver, type) and not issubclass(driver, wanted):
-        raise device.section.bad(name, f"{part.name!r} is no {wanted.__name__.lower()}")
-
-
 def _brought(section: Section, names: list[str]) -> list[str]:
     """The devices that the clients of a listener will be, as far as it has names for them."""
-    wire: Wire = _look_up(find_wire, section, "wire")
+    wire: Wire = look_up(find_wire, section, "wire")
     if not wire.brings:
         return []
-    module = _load(wire.load_server, section, "wire")
-    _, options = _common(ServeKeys, section, options_of(module.Options))
+    module = load_for(wire.load_server, section, "wire")
+    _, options = common_and_own(ServeKeys, section, options_of(module.Options))
     try:
         found = list(module.devices(module.Options(**options)))
     except ValueError as error:
@@ -503,9 +266,9 @@ def _brought(section: Section, names: list[str]) -> list[str]:
 
 
 def _serve(section: Section, names: list[str]) -> ServeConfig:
-    wire: Wire = _look_up(find_wire, section, "wire")
-    maker = _load(wire.load_server, section, "wire").Options
-    keys, options = _common(ServeKeys, section, options_of(maker))
+    wire: Wire = look_up(find_wire, section, "wire")
+    maker = load_for(wire.load_server, section, "wire").Options
+    keys, options = common_and_own(ServeKeys, section, options_of(maker))
     listen = complete_address(keys.listen or wire.listen)
     problem = check_address(listen, wire.zmq)
     if problem:
@@ -536,13 +299,13 @@ def _served(
 
 
 def _dial(section: Section, names: list[str]) -> DialConfig:
-    wire: Wire = _look_up(find_wire, section, "wire")
+    wire: Wire = look_up(find_wire, section, "wire")
     if not wire.dialler:
         known = " or ".join(row.name for row in WIRES.values() if row.dialler) or "none"
         problem = f"programs of {wire.name} wait for no devices; those of {known} do"
         raise section.bad("wire", problem)
-    dialler = _load(wire.load_dialler, section, "wire")
-    keys, options = _common(DialKeys, section, options_of(dialler.Options))
+    dialler = load_for(wire.load_dialler, section, "wire")
+    keys, options = common_and_own(DialKeys, section, options_of(dialler.Options))
     if not keys.device and len(names) != 1:
         raise section.error("the key 'device' is missing")
     device = keys.device or names[0]
@@ -595,7 +358,7 @@ def _discovery(section: Section, names: list[str]) -> DiscoveryKeys:
 def _log(section: Section, names: list[str]) -> LogConfig:
     known = [*WIRES, *names]
     section.check_keys(["default", *known])
-    level = Option("", _Level)
+    level = Option("", Level)
     levels = {}
     for name, entry in section.entries.items():
         try:
@@ -606,64 +369,7 @@ def _log(section: Section, names: list[str]) -> LogConfig:
     return LogConfig(levels.pop("default", "info"), MappingProxyType(levels))
 
 
-@dataclass(frozen=True)
-class KeyDescription:
-    """One row of the reference of keys."""
-
-    section: str
-    key: str
-    type: str
-    default: str
-    unit: str
-    help: str
-
-
-def describe_options() -> tuple[KeyDescription, ...]:
-    """Every key of every section, driver and wire, for the reference."""
-    rows: list[KeyDescription] = []
-    for kind, keys in SECTIONS.items():
-        title = f"{kind} NAME" if kind in _NAMED else kind
-        rows += _describe(title, options_of(keys))
-    rows.append(KeyDescription("log", "WIRE or DEVICE", type_name(_Level), "", "", _LOG_HELP))
-    for driver in DRIVERS.values():
-        title = f"device NAME, driver = {driver.name}"
-        own = _OBJECT if driver is OBJECT else options_of(driver.load())
-        rows += _describe(title, own, DeviceKeys)
-    for wire in WIRES.values():
-        title = f"serve NAME, wire = {wire.name}"
-        rows += _describe(title, options_of(wire.load_server().Options), ServeKeys)
-        if wire.dialler:
-            title = f"dial NAME, wire = {wire.name}"
-            rows += _describe(title, options_of(wire.load_dialler().Options), DialKeys)
-    return tuple(rows)
-
-
-_LOG_HELP = "the level of one wire or one device; debug shows each message, bounded in length"
-
-
-def _describe(
-    title: str, options: tuple[Option, ...], common: Any = None
-) -> Iterator[KeyDescription]:
-    known = set() if common is None else {option.name for option in options_of(common)}
-    for option in options:
-        if option.name not in known:
-            default = "" if option.required else default_text(option.default)
-            shown = type_name(option.type)
-            yield KeyDescription(title, option.name, shown, default, option.unit, option.help)
-
-
-def default_text(value: Any) -> str:
-    """A default as it would stand in the file."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 __all__ = [
-    "Config", "ConfigError", "DeviceConfig", "DialConfig", "KeyDescription", "LogConfig",
-    "ServeConfig", "describe_options", "load_config", "parse_config",
+    "Config", "ConfigError", "DeviceConfig", "DialConfig", "LogConfig", "ServeConfig",
+    "load_config", "parse_config",
 ]  # fmt: skip

@@ -121,20 +121,20 @@ def values_of(
     type and for a required key that is not set.
     """
     named = {option.name: list(_named_keys(option, section)) for option in options}
-    known = [*also, *map(_shown, options)]
+    known = [*also, *map(shown_key, options)]
     section.check_keys([*known, *itertools.chain.from_iterable(named.values())])
     values: dict[str, Any] = {}
     for option in options:
         if named[option.name]:
             values[option.name] = _named_values(option, section, named[option.name])
-        elif _shown(option) in section.entries:
+        elif shown_key(option) in section.entries:
             values[option.name] = _value_of(option, section, option.name)
         elif option.required:
             raise section.error(f"the key {option.name!r} is missing")
     return values
 
 
-def _shown(option: Option) -> str:
+def shown_key(option: Option) -> str:
     """The key as users see it."""
     return option.name if named_type(option.type) is None else f"{option.name} NAME"
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.config import Config, describe_options, load_config, parse_config
+from labnet.config import Config, load_config, parse_config
 from labnet.endpoints import check_address, complete_address
 from labnet.inifile import ConfigError, read_ini, suggest
 from labnet.options import options_of, type_name
+from labnet.reference import describe_options
 from labnet.wires.table import WIRES
 from tests import fake_wire
 

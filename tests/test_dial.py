@@ -9,10 +9,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.config import ConfigError, describe_options, parse_config
+from labnet.config import ConfigError, parse_config
 from labnet.devices.simulated.stage import Stage
 from labnet.lab import Lab as KernelLab
 from labnet.lab import ServeOptions
+from labnet.reference import describe_options
 from labnet.service import DiallerService, Lab, LabService
 from labnet.tap import summary
 from labnet.wires.pymodaq.codec import Generation

@@ -25,7 +25,8 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from labnet.config import DEMO, describe_options, parse_config
+from labnet.config import DEMO, parse_config
+from labnet.reference import describe_options
 from labnet.service import Lab, LabService, ListenerService
 from labnet.wires.scpi.client import ScpiClient
 from tests.interop import peers, pins
@@ -112,7 +113,9 @@ class DemoTests(TestCase):
     def at_lab(self, text: str) -> str:
         """`text` with this lab's ports in place of the demo's."""
         other = dict(zip(self.demo_ports, self.ports, strict=True))
-        known = r"\b(5\d{3}|7891|1861|4880|9010|9099)\b"
+        for above in (1, 2):  # a Rogue listener has the next two ports, too
+            other[str(9099 + above)] = str(int(other["9099"]) + above)
+        known = r"\b(5\d{3}|7891|1861|4880|9010|9099|9100|9101)\b"
         return re.sub(known, lambda found: other.get(found[0], found[0]), text)
 
     async def run_file(self, *command: str, text: str, **env: str) -> Finished:

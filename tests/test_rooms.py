@@ -23,15 +23,20 @@ UPSTAIRS = {
     "labnet.inifile",
     "labnet.options",
     "labnet.reload",
+    "labnet.reference",
     "labnet.resources",
+    "labnet.sections",
     "labnet.service",
     "labnet.tap",
     "labnet.testing",
+    "labnet.device_sections",
 }
 TWISTED = {"twisted", "zope", "constantly", "txzmq", "zmq"}
 CONFIG_MAY = {
     *SHARED,
     "labnet.constructors",
+    "labnet.device_sections",
+    "labnet.sections",
     "labnet.device",  # a key may name another device
     "labnet.endpoints",
     "labnet.inifile",
@@ -200,7 +205,10 @@ class RoomTests(SynchronousTestCase):
                 self.check(module, *may, "labnet.config", "zeroconf", "ifaddr")
 
     def test_config(self) -> None:
-        for module in ("config", "constructors", "options", "inifile", "endpoints"):
+        for module in (
+            "config", "constructors", "device_sections", "sections", "options", "inifile",
+            "endpoints",
+        ):
             self.check(f"labnet.{module}", *CONFIG_MAY)
 
 

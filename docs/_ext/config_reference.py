@@ -8,7 +8,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from labnet.config import describe_options
+from labnet.reference import describe_options
 
 HEAD = ("key", "type", "default", "meaning")
 

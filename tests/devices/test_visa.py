@@ -259,6 +259,17 @@ class Ways(VisaCase):
         error = await self.assertFailure(session.get("power"), DeviceFault)
         self.assertEqual(str(error), "power: 'overload' was answered, no float")
 
+    async def test_errors_of_the_instrument(self) -> None:
+        far = self.instrument()
+        queue = [b'-222,"Data out of range"\n', b'0,"No error"\n', b"what?\n"]
+        far.answers[b"SYST:ERR?"] = lambda send: send(queue.pop(0))
+        session = self.lab(far.resource, errors=True)
+        error = await self.assertFailure(session.set("wavelength", 800), DeviceFault)
+        self.assertEqual((str(error), error.number), ("Data out of range", -222))
+        await session.set("wavelength", 700)
+        await self.assertFailure(session.call("zero"), DeviceFault)
+        self.assertEqual(await self.ask(session, "NEXT?"), "NEXT?")
+
     async def test_the_status_byte(self) -> None:
         far = self.instrument()
         far.answers[b"*STB?"] = b"68\n"

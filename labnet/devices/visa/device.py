@@ -19,7 +19,7 @@ from labnet.devices.visa.session import (
     words,
 )
 from labnet.devices.visa.settings import Settings, Termination
-from labnet.errors import LabError, NotConnected, OutOfRange
+from labnet.errors import DeviceFault, LabError, NotConnected, OutOfRange, quote
 from labnet.framing.blocks import decode_text, encode_text, find_block, take_block
 from labnet.logs import Logger
 from labnet.specs import Identity
@@ -46,6 +46,7 @@ class VisaDevice(Device):
         longest_answer: the longest answer that is taken, in bytes
         query_delay: pause between a query and reading its answer, in s
         identify: ask *IDN? when the instrument is opened
+        errors: ask SYSTem:ERRor? after each use of what the section declares
         clear: send a device clear when the instrument is opened
         lock: take the instrument's own lock with the lab's
         service: how service requests are heard: by events of the library, by serial polls, or
@@ -79,6 +80,7 @@ class VisaDevice(Device):
         longest_answer: int = 1 << 28,
         query_delay: float = 0.0,
         identify: bool = True,
+        errors: bool = False,
         clear: bool = False,
         lock: bool = False,
         service: Service = "auto",
@@ -126,7 +128,8 @@ class VisaDevice(Device):
                 touches=("service_request",),
                 help="the status byte, by a serial poll",
             )
-        (declared or Declared()).add_to(self, self._ask, self._tell)
+        ask, tell = (self._ask_well, self._tell_well) if errors else (self._ask, self._tell)
+        (declared or Declared()).add_to(self, ask, tell)
         self._held: set[str] = set()
         if lock:  # only then the lab tells it of locks, for which it needs its thread
             self.__class__ = LockingVisaDevice
@@ -198,6 +201,15 @@ class VisaDevice(Device):
 
     def _tell(self, message: str) -> None:
         self.message(encode_text(message), False)
+
+    def _ask_well(self, message: str) -> bytes:
+        answer = self._ask(message)
+        check_error(self._ask("SYST:ERR?"))
+        return answer
+
+    def _tell_well(self, message: str) -> None:
+        self._tell(message)
+        check_error(self._ask("SYST:ERR?"))
 
     @command(scpi="")
     def ask(self, message: str) -> str:
@@ -288,6 +300,17 @@ class LockingVisaDevice(VisaDevice):
         self._held.discard(path)
         if not self._held:
             self._with(VisaSession.unlock)
+
+
+def check_error(answer: bytes) -> None:
+    """Raises `DeviceFault` for an answer to ``SYSTem:ERRor?`` that is not 0 (SCPI-1999 21.8)."""
+    number, _, text = decode_text(answer).partition(",")
+    try:
+        code = int(float(number))
+    except (ValueError, OverflowError):
+        raise DeviceFault(f"SYST:ERR? was answered {quote(answer[:80])}") from None
+    if code:
+        raise DeviceFault(text.strip().strip('"'), number=code)
 
 
 def _serial(**given: Any) -> dict[str, Any]:
