@@ -26,7 +26,8 @@ from labnet.testing import FakeDevice
 from labnet.transports.zmq import Peer, PubPort, RouterPort, ZmqFactory, ZmqServerProtocol
 from labnet.values import ArrayKind
 from labnet.wires.rogue.client import RogueClient
-from labnet.wires.rogue.mirror import Node, RogueMirror
+from labnet.wires.rogue.mirror import RogueMirror
+from labnet.wires.rogue.mirrored import Node
 from labnet.wires.rogue.server import Options, RogueListener, listen
 from tests.wires.rogue_fakes import NO_NODES, Recording
 

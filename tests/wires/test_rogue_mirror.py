@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from labnet.errors import DeviceFault, NotConnected, TimedOut, TooLarge, UnknownName
 from labnet.wires.rogue import mirror as mirrors
 from labnet.wires.rogue.described import VariableInfo, describe, describe_all
-from labnet.wires.rogue.mirror import Node
+from labnet.wires.rogue.mirrored import Node
 from labnet.wires.rogue.model import VariableValue
 from labnet.wires.rogue.pickles.reader import read_request
 from tests.wires.rogue_fakes import Mirror, RogueCase
@@ -248,6 +248,21 @@ class Links(RogueCase):
             self.assertIn(b"__ROOT__", self.mirror.link.bodies[-1])
             self.serve(self.mirror)
         self.assertEqual(self.told, [False, "lost", True, False, True])
+
+    def test_back_but_slow(self) -> None:
+        """The tree is asked for until the server has told it."""
+        self.mirror.subs[-1].lose()
+        for _ in range(2):
+            self.mirror.publish(update_of("Toy.Time", b"K\x05"))
+            self.mirror.clock.advance(5.0)
+        self.assertTrue(self.mirror.linked)
+        self.mirror.clock.advance(1.0)
+        self.assertIn(b"__ROOT__", self.mirror.link.bodies[-1])
+        self.assertFalse(self.mirror._stale)
+        self.mirror.clock.advance(0.0)
+        self.serve(self.mirror)
+        self.wait(1)
+        self.assertFalse(self.mirror._stale or self.mirror._loading)
 
     def test_a_listener_that_closes(self) -> None:
         self.mirror.on_link(lambda up: self.mirror.close())

@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from labnet.errors import DeviceFault, UnknownName
-from labnet.wires.rogue.mirror import AT_ONCE, Node, first_error
+from labnet.wires.rogue.mirror import AT_ONCE, first_error
+from labnet.wires.rogue.mirrored import Node
 from labnet.wires.rogue.model import VariableValue
 
 MODES: Final = ("RW", "RO", "WO")

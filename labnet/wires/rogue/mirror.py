@@ -13,7 +13,6 @@ back.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -21,21 +20,14 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from labnet.errors import DeviceFault, LabError, NotConnected, TooLarge, UnknownName
+from labnet.errors import LabError, NotConnected, TooLarge, UnknownName
 from labnet.logs import Logger
 from labnet.wires.rogue.client import RogueClient, addresses
 from labnet.wires.rogue.conversation import Link
-from labnet.wires.rogue.model import (
-    COMMAND,
-    DEVICE,
-    PROCESS,
-    ROOT,
-    VARIABLE,
-    NodeInfo,
-    VariableValue,
-)
+from labnet.wires.rogue.mirrored import Node
+from labnet.wires.rogue.model import NodeInfo, VariableValue
 from labnet.wires.rogue.pickles.bounds import REPLY, BadPickle
-from labnet.wires.rogue.pickles.reader import Opaque, read_reply
+from labnet.wires.rogue.pickles.reader import read_reply
 
 if TYPE_CHECKING:
     from labnet.wires.rogue.described import VariableInfo
@@ -48,111 +40,6 @@ TICK: Final = 1.0
 """Seconds between two looks at the link."""
 _NULL: Final = b"null\n"
 """What servers publish when they start; nobody should hear it."""
-
-OnValue = Callable[["Node", VariableValue], object]
-
-
-class Node:
-    """A device, variable or command of the server's tree.
-
-    `info` is what the server told; `children` are by name; `last` is the newest value that was
-    heard of a variable, None before, and `heard_at` when that was (seconds since 1970).
-    """
-
-    __slots__ = ("children", "heard_at", "info", "last", "listeners", "mirror", "path")
-
-    def __init__(self, mirror: RogueMirror, path: str, info: NodeInfo) -> None:
-        self.mirror = mirror
-        self.path = path
-        self.info = info
-        self.children: dict[str, Node] = {}
-        self.last: VariableValue | None = None
-        self.heard_at = 0.0
-        self.listeners: tuple[OnValue, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"<Node {self.path}>"
-
-    @property
-    def name(self) -> str:
-        return self.info.name
-
-    @property
-    def is_command(self) -> bool:
-        return self.info.is_a(COMMAND)
-
-    @property
-    def is_variable(self) -> bool:
-        """Whether it is a variable and not a command, which PyRogue takes for variables too."""
-        return self.info.is_a(VARIABLE) and not self.is_command
-
-    @property
-    def is_process(self) -> bool:
-        return self.info.is_a(PROCESS)
-
-    @property
-    def is_device(self) -> bool:
-        return self.info.is_a(DEVICE) or self.info.is_a(ROOT)
-
-    @property
-    def value(self) -> Any:
-        """The newest value that was heard; `DeviceFault` if there is none that can be read."""
-        if self.last is None:
-            raise DeviceFault(f"{self.path}: no value has been heard yet", "NotHeard")
-        return readable(self.last.value, self.path)
-
-    def get(self, **options: Any) -> Deferred[Any]:
-        """See `RogueClient.get`."""
-        return self.mirror.get(self.path, **options)
-
-    def set(self, value: Any, **options: Any) -> Deferred[None]:
-        """See `RogueClient.set`."""
-        return self.mirror.set(self.path, value, **options)
-
-    def set_disp(self, text: str, **options: Any) -> Deferred[None]:
-        """See `RogueClient.set_disp`."""
-        return self.mirror.set_disp(self.path, text, **options)
-
-    def exec(self, *args: Any, **options: Any) -> Deferred[Any]:
-        """See `RogueClient.exec`."""
-        return self.mirror.exec(self.path, *args, **options)
-
-    def fetch(self, *, read: bool = False, timeout: float | None = None) -> Deferred[VariableValue]:
-        """Asks for value, text and alarms, by default as the server last knew them; kept as `last`.
-        """
-        kwargs = {"read": read}
-        asked = self.mirror.request(self.path, "getVariableValue", (), kwargs, timeout=timeout)
-        return asked.addCallback(self._fetched)
-
-    def _fetched(self, value: Any) -> VariableValue:
-        if not isinstance(value, VariableValue):
-            raise DeviceFault(f"{self.path}: the server answers no value", "ProtocolError")
-        self.heard(value)
-        return value
-
-    def listen(self, function: OnValue) -> Callable[[], None]:
-        """Calls ``function(node, value)`` for each value that is heard, until the result is called.
-        """
-        self.listeners = (*self.listeners, function)
-
-        def stop() -> None:
-            self.listeners = tuple(kept for kept in self.listeners if kept is not function)
-
-        return stop
-
-    def heard(self, value: VariableValue) -> None:
-        """Keeps a new value and tells the listeners."""
-        self.last = value
-        self.heard_at = time.time()
-        for function in self.listeners:
-            self.mirror.tell(function, self, value)
-
-    def walk(self) -> Iterator[Node]:
-        """This node and all below it."""
-        yield self
-        for child in self.children.values():
-            yield from child.walk()
-
 
 class RogueMirror(RogueClient):
     """All of one server's tree, with the values that it publishes.
@@ -190,8 +77,9 @@ class RogueMirror(RogueClient):
         self._sub: Link | None = None
         self._timer: IDelayedCall | None = None
         self._last = self._last_update = 0.0
-        self._probing = False
+        self._probing = self._stale = self._loading = False
         self._state = "new"
+        self._told = ""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -424,6 +312,8 @@ class RogueMirror(RogueClient):
         doubtful = silent >= self.link_timeout / 2 or not self.linked
         if doubtful and not self._probing and self._state == "open":
             self._probe()
+        if self.linked and self._stale:
+            self._load_again()
         if now - self._last_update >= self.link_timeout and self._state == "open":
             self.updating = False
             self._last_update = now
@@ -450,11 +340,22 @@ class RogueMirror(RogueClient):
             if lost is not None:
                 self.tell(lost)
         elif self._state == "open":
-            Deferred.fromCoroutine(self._again()).addErrback(self._not_again)
+            self._stale = True
+            self._load_again()
+
+    def _load_again(self) -> None:
+        if not self._loading:
+            self._loading = True
+            self._stale = False
+            Deferred.fromCoroutine(self._again()).addErrback(self._not_again).addBoth(self._loaded)
+
+    def _loaded(self, _: object) -> None:
+        self._loading = False
 
     async def _again(self) -> None:
         """A server is back: its tree may be another, and values have changed unheard."""
         await self.load()
+        self._told = ""
         known = [node for node in self if node.last is not None]
         for start in range(0, len(known), AT_ONCE):
             asked = [node.fetch() for node in known[start : start + AT_ONCE]]
@@ -463,19 +364,15 @@ class RogueMirror(RogueClient):
             await _all(asked)
 
     def _not_again(self, failure: Failure) -> None:
-        if self._state == "open":
+        self._stale = True
+        reason = failure.getErrorMessage()
+        if self._state == "open" and reason != self._told:
+            self._told = reason
             self._log.warn(
                 "{address} is back, but its tree is not known: {reason}",
                 address=self.address,
-                reason=failure.getErrorMessage(),
+                reason=reason,
             )
-
-
-def readable(value: Any, path: str) -> Any:
-    """The value; `DeviceFault` for one of a class that is not read."""
-    if isinstance(value, Opaque):
-        raise DeviceFault(f"{path}: a value of class {value.kind} is not read", value.kind)
-    return value
 
 
 def _refusal(failure: Failure) -> None:
