@@ -156,6 +156,10 @@ class SectionTests(SynchronousTestCase):
         self.assertEqual((logged.timeout, logged.port), (5.0, "a"))
         self.assertEqual(logged.folder, Path("~/log").expanduser())
 
+    def test_lists(self) -> None:
+        made = self.made(f"driver = {OWN}.Lists\nnames = a, b\ncounts = 1, 2\nplaces = 0.5,\n  1.5")
+        self.assertEqual(made.given, (("a", "b"), [1, 2], (0.5, 1.5)))
+
     def test_arguments_of_any_name(self) -> None:
         made = self.made(f"driver = {OWN}.Open\nargument speed = 9600\nargument word = a b")
         self.assertEqual(made.anything, {"speed": 9600, "word": "a b"})

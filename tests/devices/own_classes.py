@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -103,6 +103,13 @@ class Open:
 
     def __init__(self, **anything: Any) -> None:
         self.anything = anything
+
+
+class Lists:
+    """Takes several."""
+
+    def __init__(self, names: Sequence[str], counts: list[int], places: tuple[float, ...] = ()):
+        self.given = names, counts, places
 
 
 class Asynchronous:

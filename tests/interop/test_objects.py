@@ -17,7 +17,7 @@ from labnet.wires.plesty.client import PlestyClient
 from labnet.wires.scpi.client import ScpiClient
 from labnet.wires.tsv.client import TsvClient
 from tests.interop.lab import ROOT, TWISTD, LabProcess, start_lab
-from tests.interop.peers import DRIVERS, peer
+from tests.interop.peers import DRIVERS, peer, start
 from tests.interop.processes import run
 from tests.test_docs import blocks
 
@@ -219,6 +219,24 @@ class SmBlueskyTests(ObjectCase):
         )
         self.assertEqual(await lab.end(), 1)
         self.assertIn("did you mean 'QuietMotor'?", lab.errors)
+
+
+class ScriptTests(TestCase):
+    """Objects that a script has made."""
+
+    timeout = 90
+
+    async def test_added(self) -> None:
+        script = start(self, "instruments", "added_objects", PYTHONPATH=str(ROOT))
+        found = await script.wait_for("done", limit=60)
+        self.assertEqual(
+            found,
+            {
+                "event": "done", "voltage": 1.25, "supply": 2.0, "bench": 3.0, "motor": "2.5",
+                "identity": "Example,Supply,S-7,1.2",
+            },
+        )  # fmt: skip
+        self.assertEqual(await script.end(), 0)
 
 
 class PageTests(TestCase):

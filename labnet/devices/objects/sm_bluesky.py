@@ -14,14 +14,24 @@ from typing import Any
 
 from labnet.devices.objects.shell import ObjectDevice, help_of
 from labnet.errors import DeviceFault
+from labnet.literals import plain
 from labnet.specs import NAME, ArgumentSpec, CommandSpec, first_paragraph
-from labnet.values import ANY, BOOL, FLOAT, INT, RAW_TEXT, STR, Kind
+from labnet.values import BOOL, FLOAT, INT, RAW_TEXT, Kind, StrKind
 
 #: What labnet does itself.
 _OWN = {b"connect_hardware", b"disconnect_hardware", b"ping", b"command_list", b"shutdown"}
+
+
+class TextKind(StrKind):
+    """Text; of anything else what its client would send."""
+
+    def check(self, value: Any, what: str = "value") -> str:
+        return value if isinstance(value, str) else str(plain(value))
+
+
+TEXT = TextKind()
 _KINDS: dict[Any, Kind] = {
-    bytes: STR, str: STR, float: FLOAT, int: INT, bool: BOOL,
-    "bytes": STR, "str": STR, "float": FLOAT, "int": INT, "bool": BOOL,
+    float: FLOAT, int: INT, bool: BOOL, "float": FLOAT, "int": INT, "bool": BOOL,
 }  # fmt: skip
 
 
@@ -104,7 +114,7 @@ def _text(data: bytes) -> str:
 
 def _argument(value: Any) -> bytes:
     """An argument as its client would write it."""
-    return value.encode() if isinstance(value, str) else str(value).encode()
+    return str(value).encode()
 
 
 def _spec(name: bytes, handler: Any) -> CommandSpec | None:
@@ -129,7 +139,7 @@ def _arguments(handler: Any) -> tuple[tuple[ArgumentSpec, ...], Kind | None]:
     """The arguments of a handler, which gets bytes whatever its annotations say."""
     found, variadic = [], None
     for item in inspect.signature(handler).parameters.values():
-        kind = _KINDS.get(item.annotation, ANY)
+        kind = _KINDS.get(item.annotation, TEXT)
         if item.kind is item.VAR_POSITIONAL:
             variadic = kind
         elif item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD):
