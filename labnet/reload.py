@@ -202,9 +202,10 @@ async def _disowned(listener: Any) -> None:
 
 async def _begin(service: LabService, plan: Plan) -> None:
     config = service.config
-    begun: list[Any] = [
-        service.listener(it) for it in config.serves if it.name in plan.serves.begun
-    ]
+    serves = [it for it in config.serves if it.name in plan.serves.begun]
+    for serve in serves:
+        service.bring(serve)
+    begun: list[Any] = [service.listener(it) for it in serves]
     begun += [service.dialler(it) for it in config.dials if it.name in plan.dials.begun]
     for it in begun:
         it.setServiceParent(service)

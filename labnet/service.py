@@ -424,8 +424,14 @@ class LabService(MultiService):
             except LabError as error:
                 self._problems.append(str(error))
         for serve in self.config.serves:
-            for name, brought in serve.brought().items():
-                lab.attach(name, brought, Retry(first=0.0))  # nobody here can make them come
+            self.bring(serve)
+
+    def bring(self, serve: ServeConfig) -> None:
+        """Brings the devices into the lab that the clients of a listener will be."""
+        lab = self._host()
+        for name, device in serve.brought().items():
+            if name not in lab.devices():
+                lab.attach(name, device, Retry(first=0.0))  # nobody here can make them come
 
     def attach(self, device: DeviceConfig) -> None:
         """Brings a device that was made into the lab."""
