@@ -56,9 +56,16 @@ from labnet.wires.pymodaq.codec import (
     read_settings,
     write_settings,
 )
-from labnet.wires.pymodaq.offered import Offered, OfferedActuator, OfferedGrabber, frame_of, settle
+from labnet.wires.pymodaq.offered import (
+    NO_EXTRA,
+    Offered,
+    OfferedActuator,
+    OfferedGrabber,
+    frame_of,
+    settle,
+)
 from labnet.wires.pymodaq.output import Output
-from labnet.wires.pymodaq.sending import axes_of, for_plugins, same_units
+from labnet.wires.pymodaq.sending import SHOWN, axes_of, for_plugins, same_units
 
 WAITING = 64
 """Orders that may be under way; more are not read."""
@@ -366,7 +373,9 @@ class HardwareProtocol(ClientProtocol):
         module = self.module
         assert isinstance(module, OfferedGrabber)
         try:
-            self.frame(frame_of(await settle(module.grab, dim), module.name, time.time()))
+            data = await settle(module.grab, dim)
+            extra = SHOWN.get(self.generation, NO_EXTRA)
+            self.frame(frame_of(data, module.name, time.time(), extra))
         except CancelledError:
             raise
         except Exception as error:

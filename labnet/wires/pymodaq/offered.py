@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from labnet.values import LabeledArray
 from labnet.wires.pymodaq.codec import Axis as WireAxis
 from labnet.wires.pymodaq.codec import Data, DataToExport, Kind, Setting, dim_of
 
+NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
 MOVE_SETTINGS = "move_settings"
 DETECTOR_SETTINGS = "detector_settings"
 
@@ -217,8 +218,10 @@ async def settle(function: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def frame_of(data: Any, name: str, timestamp: float = 0.0) -> DataToExport:
-    """Data as PyMoDAQ shows them.
+def frame_of(
+    data: Any, name: str, timestamp: float = 0.0, extra: Mapping[str, Any] = NO_EXTRA
+) -> DataToExport:
+    """Data as PyMoDAQ shows them; `extra` is attached to what is made here.
 
     Taken are a `DataToExport`, one `Data` or several, a `LabeledArray`, a number, an array (one
     channel), a list or tuple of numbers or arrays (a channel each), and a mapping of names to these
@@ -229,17 +232,20 @@ def frame_of(data: Any, name: str, timestamp: float = 0.0) -> DataToExport:
     if isinstance(data, Data):
         return DataToExport(name, (data,), timestamp)
     if isinstance(data, LabeledArray):
-        return DataToExport(name, (labeled(data, name, timestamp),), timestamp)
+        return DataToExport(name, (labeled(data, name, timestamp, extra),), timestamp)
     if isinstance(data, Mapping):
-        return _channels(data.items(), name, timestamp)
+        return _channels(data.items(), name, timestamp, extra)
     if isinstance(data, list | tuple):
         if data and all(isinstance(item, Data) for item in data):
             return DataToExport(name, tuple(data), timestamp)
-        return _channels(((f"CH{n:02}", item) for n, item in enumerate(data)), name, timestamp)
-    return _channels([(name, data)], name, timestamp)
+        named = ((f"CH{number:02}", item) for number, item in enumerate(data))
+        return _channels(named, name, timestamp, extra)
+    return _channels([(name, data)], name, timestamp, extra)
 
 
-def labeled(array: LabeledArray, name: str, timestamp: float) -> Data:
+def labeled(
+    array: LabeledArray, name: str, timestamp: float, extra: Mapping[str, Any] = NO_EXTRA
+) -> Data:
     """An array with its axes."""
     values = _numbers(array.data, name)
     axes = tuple(
@@ -257,16 +263,19 @@ def labeled(array: LabeledArray, name: str, timestamp: float) -> Data:
         origin=name,
         nav_indexes=_navigation(values),
         axes=axes,
+        extra=extra,
     )
 
 
-def _channels(items: Iterable[tuple[Any, Any]], name: str, timestamp: float) -> DataToExport:
+def _channels(
+    items: Iterable[tuple[Any, Any]], name: str, timestamp: float, extra: Mapping[str, Any]
+) -> DataToExport:
     """One `Data` for all channels of one shape and unit."""
     groups: dict[tuple[Any, ...], list[tuple[str, Any]]] = {}
     found: list[Data] = []
     for label, item in items:
         if isinstance(item, LabeledArray) and (item.axes or item.data.ndim):
-            found.append(labeled(item, str(label), timestamp))
+            found.append(labeled(item, str(label), timestamp, extra))
             continue
         unit = item.unit if isinstance(item, LabeledArray) else ""
         values = _numbers(item, str(label))
@@ -274,8 +283,10 @@ def _channels(items: Iterable[tuple[Any, Any]], name: str, timestamp: float) -> 
     for (_, unit), channels in groups.items():
         labels, arrays = zip(*channels, strict=True)
         dim, nav = dim_of(arrays[0]), _navigation(arrays[0])
-        about = {"units": unit, "dim": dim, "labels": labels, "nav_indexes": nav}
-        found.append(Data(name, arrays, timestamp=timestamp, origin=name, **about))
+        about = {"dim": dim, "labels": labels, "nav_indexes": nav, "extra": extra}
+        found.append(
+            Data(name, arrays, timestamp=timestamp, units=unit, origin=name, **about)
+        )
     return DataToExport(name, tuple(found), timestamp)
 
 

@@ -8,6 +8,7 @@ message may be cut anywhere, and nothing that is complete is read twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from functools import lru_cache
 from math import prod
 from struct import Struct
 from typing import Any, TypeAlias, TypeVar
@@ -34,7 +35,15 @@ MAX_COUNT = 1 << 14
 LARGE = 1 << 14
 """From this size on (bytes) an array is not copied among the rest of its message."""
 
+SHORT = 64
+"""Letters of a string that is worth remembering as it is sent."""
+
 _UINT = Struct(">I")
+_FLOAT, _INT = Struct("<d"), Struct("<q")
+_INT_LIMIT = 1 << 63
+# What precedes a number: the length and name of its type, and its own length.
+_FLOAT_HEAD, _INT_HEAD = b"\0\0\0\3<f8\0\0\0\x08", b"\0\0\0\3<i8\0\0\0\x08"
+_BOOL_HEAD = b"\0\0\0\3|b1\0\0\0\1"
 _SIZES = tuple(Struct(f">{count}I") for count in range(MAX_SIZES + 1))
 _LETTERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
 _DTYPES = {
@@ -341,13 +350,33 @@ def put_bytes(parts: Parts, data: bytes) -> None:
     parts.append(data)
 
 
+@lru_cache(1024)
+def _word(text: str) -> bytes:
+    """A short string; most are the same in each message."""
+    data = text.encode()
+    return _UINT.pack(len(data)) + data
+
+
 def put_string(parts: Parts, text: str) -> None:
     """A string."""
-    put_bytes(parts, text.encode())
+    if len(text) <= SHORT:
+        parts.append(_word(text))
+    else:
+        put_bytes(parts, text.encode())
 
 
 def put_scalar(parts: Parts, value: Any) -> None:
     """A number; ValueError for anything else."""
+    kind = value.__class__
+    if kind is float:
+        parts.append(_FLOAT_HEAD + _FLOAT.pack(value))
+        return
+    if kind is bool:
+        parts.append(_BOOL_HEAD + (b"\1" if value else b"\0"))
+        return
+    if kind is int and -_INT_LIMIT <= value < _INT_LIMIT:
+        parts.append(_INT_HEAD + _INT.pack(value))
+        return
     number = np.asarray(value)
     if number.ndim or number.dtype.str not in _DTYPES:
         raise ValueError(f"a {type(value).__name__} is no number that PyMoDAQ knows")
@@ -380,6 +409,8 @@ def size_of(parts: Parts) -> int:
 
 def merged(parts: Parts) -> Parts:
     """The same bytes in as few parts as can be without copying what is large."""
+    if max(map(len, parts), default=0) < LARGE:
+        return [b"".join(parts)]
     whole: Parts = []
     small: Parts = []
     for part in parts:

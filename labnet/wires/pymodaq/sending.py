@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from labnet.wires.pymodaq.codec import Axis, Data, DataToExport, Generation
 
-_SHOWN = {
-    Generation.C2: ("plot", "save"),
-    Generation.C3: ("do_plot", "do_save"),
-    Generation.C4: ("do_plot", "do_save"),
-    Generation.D: ("do_plot", "do_save"),
+_BOTH: Mapping[str, Any] = MappingProxyType({"do_plot": True, "do_save": True})
+SHOWN: Mapping[Generation, Mapping[str, Any]] = {
+    Generation.C2: MappingProxyType({"plot": True, "save": True}),
+    **dict.fromkeys((Generation.C3, Generation.C4, Generation.D), _BOTH),
 }
+"""The attributes of data that a viewer is to show and save."""
 _MICRO = str.maketrans({"\u03bc": "u", "\u00b5": "u"})
 
 
 def for_plugins(frame: DataToExport, generation: Generation) -> DataToExport:
     """A frame whose data say that they are to be shown and saved, as those of plugins do."""
-    names = _SHOWN.get(generation)
-    if names is None:
+    shown = SHOWN.get(generation)
+    if shown is None or all(data.extra is shown for data in frame.data):
         return frame
-    return replace(frame, data=tuple(_with(data, names) for data in frame.data))
+    return replace(frame, data=tuple(_with(data, shown) for data in frame.data))
 
 
-def _with(data: Data, names: tuple[str, ...]) -> Data:
-    if data.kind != "DataFromPlugins" or all(name in data.extra for name in names):
+def _with(data: Data, shown: Mapping[str, Any]) -> Data:
+    if data.kind != "DataFromPlugins" or all(name in data.extra for name in shown):
         return data
-    return replace(data, extra=MappingProxyType(dict(data.extra) | dict.fromkeys(names, True)))
+    return replace(data, extra=MappingProxyType({**data.extra, **shown}))
 
 
 def axes_of(frame: DataToExport) -> tuple[Any, tuple[Axis | None, Axis | None]]:
