@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import tty
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,9 @@ class Instrument:
             answer(send)
         elif answer:
             send(answer)
+
+    def settle(self) -> None:
+        """Returns when what was sent can be read at the other end."""
 
     def asked(self, message: bytes) -> Deferred[Send]:
         """Fires when this message has come, with what answers it: nothing else does."""
@@ -135,6 +139,9 @@ class SerialInstrument(Instrument, FileDescriptor):
 
     def send(self, data: bytes) -> None:
         os.write(self._near, data)
+
+    def settle(self) -> None:
+        select.select([self._far], (), (), 5.0)  # the terminal passes bytes on in its own time
 
     def stop(self) -> None:
         """Closes both ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import partial
 from typing import Any
@@ -213,7 +214,11 @@ class Ways(VisaCase):
         far = self.instrument()
         session = self.lab(far.resource)
         sent: Deferred[None] = Deferred()
-        far.answers[b"SET 1"] = lambda send: (send(b"OK\n"), sent.callback(None))
+        far.answers[b"SET 1"] = lambda send: (
+            send(b"OK\n"),
+            far.settle(),
+            sent.callback(None),
+        )
         await session.call("send", "SET 1")
         await sent
         self.assertEqual(await self.ask(session, "NEXT?"), "NEXT?")
@@ -338,6 +343,21 @@ class SocketTests(Ways):
         self.assertEqual(await self.until_answered(session, "NEXT?"), "NEXT?")
         self.flushLoggedErrors()
 
+    async def test_a_loss_is_noticed_though_nobody_asks(self) -> None:
+        """Instruments that close idle connections are there again for the next question."""
+        far = self.instrument()
+        session = self.lab(far.resource, probe=0.02)
+        await self.ask(session, "READY?")
+        told: list[str] = []
+        back: Deferred[None] = Deferred()
+        session.subscribe(["dmm"], lambda updates: told.extend(it.what for it in updates))
+        session.subscribe(["dmm"], partial(_tell, back))
+        far.cut()
+        await back
+        self.assertEqual([what for what in told if what in ("lost", "back")], ["lost", "back"])
+        self.assertEqual(await self.ask(session, "NEXT?"), "NEXT?")
+        self.flushLoggedErrors()
+
     async def test_not_there_at_first(self) -> None:
         far = self.instrument()
         port = far.port
@@ -350,10 +370,12 @@ class SocketTests(Ways):
         self.flushLoggedErrors()
 
     async def test_pulled_and_back_many_times(self) -> None:
-        """No call is left without an answer, and none gets another's."""
+        """No call is left without an answer, none gets another's, nothing is left open."""
         far = self.instrument()
         session = self.lab(far.resource)
-        for round in range(30):
+        await self.ask(session, "READY?")
+        before = len(os.listdir("/proc/self/fd")), threading.active_count()
+        for round in range(100):
             text = f"R{round}?"
             self.assertEqual(await self.until_answered(session, text), text)
             far.cut()
@@ -363,6 +385,10 @@ class SocketTests(Ways):
                     self.assertEqual(await asked, f"R{round}:C{number}?")
                 except LabError:
                     pass
+        self.assertEqual(await self.until_answered(session, "LAST?"), "LAST?")
+        after = len(os.listdir("/proc/self/fd")), threading.active_count()
+        self.assertLessEqual(after[0], before[0] + 2)  # a connection may just have been closed
+        self.assertEqual(after[1], before[1])
         self.flushLoggedErrors()
 
 

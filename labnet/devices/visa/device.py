@@ -49,6 +49,7 @@ class VisaDevice(Device):
         errors: ask SYSTem:ERRor? after each use of what the section declares
         clear: send a device clear when the instrument is opened
         lock: take the instrument's own lock with the lab's
+        probe: pause between two looks whether a socket still stands, in s; 0: none
         service: how service requests are heard: by events of the library, by serial polls, or
             not at all; auto: by events where there are some, else by polls while clients listen
         service_interval: pause between two polls, in s
@@ -83,6 +84,7 @@ class VisaDevice(Device):
         errors: bool = False,
         clear: bool = False,
         lock: bool = False,
+        probe: float = 5.0,
         service: Service = "auto",
         service_interval: float = 0.5,
         baud_rate: int | None = None,
@@ -95,6 +97,7 @@ class VisaDevice(Device):
             ("io_timeout", io_timeout, 0.001),
             ("open_timeout", open_timeout, 0.001),
             ("service_interval", service_interval, 0.01),
+            ("probe", probe, 0.0),
             ("chunk_size", chunk_size, 1),
             ("longest_answer", longest_answer, 1),
         ):
@@ -117,6 +120,7 @@ class VisaDevice(Device):
         )  # fmt: skip
         self._session = VisaSession(self._settings)
         self._identify, self._clear_first = identify, clear
+        self.probe_interval = probe if self._settings.is_socket else 0.0
         quiet = self._settings.is_stream and service == "auto"
         self._service: Service = "off" if quiet else service
         if self._service in ("auto", "poll"):
@@ -236,6 +240,10 @@ class VisaDevice(Device):
     def clear(self) -> None:
         """Device clear."""
         self._with(VisaSession.clear)
+
+    def probe(self) -> None:
+        """Looks whether the connection still stands."""
+        self._with(VisaSession.look)
 
     def trigger(self) -> None:
         """Group execute trigger."""

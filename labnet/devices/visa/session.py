@@ -236,6 +236,11 @@ class VisaSession:
         except Unsupported:
             self.write(b"*TRG")
 
+    def look(self) -> None:
+        """Raises `SessionLost` if the other end of a socket has gone; drops what it has said."""
+        if not self._astray:
+            self._call(self.library.waiting)
+
     def status_byte(self) -> int:
         """The status byte, by a serial poll or else by ``*STB?``."""
         if not self.settings.is_stream:
