@@ -16,8 +16,8 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from labnet.console import main as labnet_command
 from labnet.config import parse_config
+from labnet.console import main as labnet_command
 from labnet.control import ControlService, make_private, socket_of
 from labnet.errors import LabError, NotConnected
 from labnet.reload import Plan, compare
