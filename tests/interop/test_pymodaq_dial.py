@@ -290,6 +290,24 @@ class ConnectionTests(DialCase):
                 await dialler.stop()
                 await self.until(plugin, "clients", lambda clients: clients == [])
 
+    async def test_a_wrong_generation_does_no_harm(self) -> None:
+        """Up to 4.4: the plugin refuses it or loses the client, and takes the right one later."""
+        for version, wrong in (("3.6.13", "C4"), ("4.4.11", "B"), ("4.4.11", "D")):
+            plugin = await self.plugin(version, "move")
+            address = f"127.0.0.1:{await plugin.ask('port')}"
+            common = ServeOptions("wrong", "stage", drain=2.0)
+            options = Options(generation=Generation[wrong])
+            dialler = await dial(self.lab, address, common, options, self.reactor)
+            first = await dialler.offer.when_connected()
+            while not first.spent:
+                await plugin.ask("order", "get_actuator_value")
+                await deferLater(self.reactor, 0.1)
+            await dialler.stop()
+            await self.until(plugin, "clients", lambda clients: clients == [])
+            await self.dial(plugin, "stage", version)
+            where = await self.ordered(plugin, "get_actuator_value", reply="get_actuator_value")
+            self.assertEqual(where, 10.0)
+
     async def test_a_reset_is_survived(self) -> None:
         """What the system does for labnet when it is killed."""
         plugin = await self.plugin("4.4.11", "move")
