@@ -41,6 +41,7 @@ TICK: Final = 1.0
 _NULL: Final = b"null\n"
 """What servers publish when they start; nobody should hear it."""
 
+
 class RogueMirror(RogueClient):
     """All of one server's tree, with the values that it publishes.
 
