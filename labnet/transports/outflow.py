@@ -7,6 +7,7 @@ hands its buffers to the socket itself, as many as it takes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,19 @@ SENT_A_TURN = 4 * 1024 * 1024
 
 Unit = Sequence[bytes | memoryview]
 """Buffers that go out whole or not at all."""
+
+
+def take_buffers(rest: deque[memoryview], size: int) -> list[memoryview]:
+    """Takes so many bytes, or what there is, out of `rest`."""
+    taken = []
+    while size and rest:
+        piece = rest.popleft()
+        if len(piece) > size:
+            rest.appendleft(piece[size:])
+            piece = piece[:size]
+        taken.append(piece)
+        size -= len(piece)
+    return taken
 
 
 def plain_tcp(transport: Any) -> tcp.Connection | None:

@@ -12,11 +12,12 @@ dropped. `VicpClient.status_byte` and `VicpClient.clear` do not wait for a query
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
@@ -30,8 +31,8 @@ from labnet.errors import (
     shorten,
 )
 from labnet.framing.blocks import (
+    block_header,
     decode_text,
-    encode_block,
     encode_text,
     find_block,
     take_block,
@@ -39,7 +40,10 @@ from labnet.framing.blocks import (
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.transports.outflow import Outflow, Unit, take_buffers
+from labnet.transports.prompt import USUAL_READ, read_as_much, write_now
 from labnet.transports.system_lock import RELEASE, request_lock
+from labnet.transports.turns import Turns, Watch
 from labnet.wires.vicp import codec
 from labnet.wires.vicp.codec import Block, BlockSplitter, Malformed
 
@@ -49,8 +53,11 @@ PORT = 1861
 MAX_UNREAD = 1 << 20
 """Bytes of an answer that are taken while nobody reads; then the connection is held back."""
 
+LONGEST_BLOCK = 1 << 20
+"""Bytes of a long message in one block of VICP."""
+
 Progress = Callable[[int, int], None]
-"""Told how many bytes of a block have come, and how many it has."""
+"""Told how many bytes of a block have come or gone, and how many it has."""
 
 T = TypeVar("T")
 
@@ -81,19 +88,62 @@ class VicpClientProtocol(ClientProtocol):
         self._numbered = False  # the server has repeated a number
         #: Answers of requests that timed out may still come and could not be told apart.
         self.out_of_step = False
+        self._outflow: Outflow | None = None
+        self._between: deque[bytes] = deque()  # blocks that go between those of a long message
+        self._half_sent = False  # a message without its end
+        self._large = False  # the last read was
 
     # What leaves
 
-    def send(self, message: bytes) -> None:
-        """Sends a program message; what has come for the one before it is dropped."""
+    def send(self, *parts: bytes, progress: Progress | None = None) -> Deferred[None] | None:
+        """Sends a program message, `parts` joined; what has come for the last one is dropped.
+
+        None when all has been handed to the system, else a Deferred that fires then. Cancelling it
+        gives up the rest.
+        """
         self._sequence = self._message = codec.next_sequence(self._sequence)
         self._restart()
-        header = codec.encode_header(codec.DATA | codec.EOI, self._sequence, len(message))
-        if len(message) < codec.PIECE:
-            self._write(header + message)
-        else:
-            self._write(header)
-            self._write(message)
+        size = sum(map(len, parts))
+        if size < codec.PIECE and progress is None:
+            header = codec.encode_header(self._begin(True), self._message, size)
+            self._write(b"".join((header, *parts)))
+            return None
+        blocks = self._blocks([memoryview(part) for part in parts], size, progress)
+        self._outflow = outflow = Outflow(self.transport, blocks)
+        return outflow.begin().addBoth(self._sent)
+
+    def _begin(self, last: bool) -> int:
+        """The operation of the first block of a message."""
+        # With a clear the instrument forgets a message that has no end.
+        clear, self._half_sent = codec.CLEAR if self._half_sent else 0, False
+        return codec.DATA | clear | (codec.EOI if last else 0)
+
+    def _blocks(
+        self, parts: list[memoryview], size: int, progress: Progress | None
+    ) -> Iterator[Unit]:
+        """A long message in blocks, each made when the one before has been sent."""
+        rest, done = deque(parts), 0
+        while done < size or not size:
+            block = take_buffers(rest, LONGEST_BLOCK)
+            length = sum(map(len, block))
+            last = done + length == size
+            operation = self._begin(last) if not done else codec.DATA | codec.EOI * last
+            self._half_sent = not last
+            yield codec.encode_header(operation, self._message, length), *block
+            done += length
+            while self._between:
+                yield (self._between.popleft(),)
+            if progress is not None:
+                progress(done, size)
+            if last:
+                return
+
+    def _sent(self, result: T) -> T:
+        """All blocks have been sent, or the rest is not."""
+        self._outflow = None
+        while self._between and self.transport is not None:
+            self._write(self._between.popleft())
+        return result
 
     def poll(self) -> Deferred[int]:
         """The status byte, by a serial poll."""
@@ -108,6 +158,9 @@ class VicpClientProtocol(ClientProtocol):
 
     def clear(self) -> None:
         """Device clear; who waits for an answer fails with `Cancelled`."""
+        if self._outflow is not None:
+            self._outflow.fail(Cancelled(f"{self.where} was cleared"))
+        self._half_sent = False
         number = codec.next_sequence(self._sequence)
         self._write(codec.encode_header(codec.DATA | codec.CLEAR, number))
         answer = self._answer
@@ -124,7 +177,10 @@ class VicpClientProtocol(ClientProtocol):
 
     def _write(self, data: bytes) -> None:
         assert self.transport is not None
-        self.transport.write(data)
+        if self._outflow is not None:
+            self._between.append(data)
+        else:
+            write_now(self.transport, data)
 
     # Answers
 
@@ -158,6 +214,9 @@ class VicpClientProtocol(ClientProtocol):
         self._hold_back()
 
     def dataReceived(self, data: bytes) -> None:
+        size = len(data)
+        if size >= USUAL_READ or self._large:
+            self._large = read_as_much(self.transport, size)
         for item in self._splitter.feed(data):
             if self.spent:
                 return
@@ -219,6 +278,8 @@ class VicpClientProtocol(ClientProtocol):
         waiting, self._answer.waiting = self._answer.waiting, None
         polls, self._polls = self._polls, {}
         self.abort()
+        if self._outflow is not None:
+            self._outflow.fail(error)
         for deferred in (waiting, *polls.values()):
             if deferred is not None:
                 deferred.errback(error)
@@ -285,7 +346,9 @@ class VicpClient:
         self.timeout = timeout
         self.max_response = max_response
         self._clock = reactor
-        self._turn = DeferredLock()
+        self._turn = Turns()
+        self._watch = Watch(reactor)
+        self._last: VicpClientProtocol | None = None
         self._on_service_request: Callable[[bool], None] | None = None
         self._connections: Connections[VicpClientProtocol] = Connections(
             client_endpoint(host, port, reactor, timeout), self._build, self.where, reactor
@@ -318,20 +381,26 @@ class VicpClient:
         """Sends a message that has no answer; fires when it has been handed to the system."""
 
         async def run(protocol: VicpClientProtocol) -> None:
-            protocol.send(encode_text(message))
+            await _sending(protocol.send(encode_text(message)))
 
         return self._request(_name(message, self.where), run, timeout)
 
     def write_block(
-        self, header: str, data: bytes, timeout: float | None = None
+        self,
+        header: str,
+        data: bytes,
+        progress: Progress | None = None,
+        timeout: float | None = None,
     ) -> Deferred[None]:
         """Sends a command with a definite-length block as its last argument.
 
-        `header` is what comes before the block: ``"C1:WF"``, or ``"TRACe A,"``.
+        `header` is what comes before the block: ``"C1:WF"``, or ``"TRACe A,"``. `progress` is
+        called with the bytes that have gone, the header among them, and their number in all.
         """
 
         async def run(protocol: VicpClientProtocol) -> None:
-            protocol.send(encode_text(header) + b" " + encode_block(data))
+            start = b"%b %b" % (encode_text(header), block_header(len(data)))
+            await _sending(protocol.send(start, data, progress=progress))
 
         return self._request(_name(header, self.where), run, timeout)
 
@@ -346,11 +415,45 @@ class VicpClient:
     def _ask(
         self, message: str | bytes, progress: Progress | None, timeout: float | None
     ) -> Deferred[bytearray]:
+        if (protocol := self._ready()) is not None and len(message) < codec.PIECE:
+            return self._ask_now(protocol, message, progress, timeout)
+
         async def run(protocol: VicpClientProtocol) -> bytearray:
-            protocol.send(encode_text(message))
+            await _sending(protocol.send(encode_text(message)))
             return await protocol.read(progress)
 
         return self._request(_name(message, self.where), run, timeout)
+
+    def _ready(self) -> VicpClientProtocol | None:
+        """The connection, where nothing has to be waited for."""
+        protocol = self._last
+        if protocol is None or protocol.spent or protocol.out_of_step or self._turn.taken:
+            return None
+        return protocol
+
+    def _ask_now(
+        self,
+        protocol: VicpClientProtocol,
+        message: str | bytes,
+        progress: Progress | None,
+        timeout: float | None,
+    ) -> Deferred[bytearray]:
+        """`_ask` when nothing has to be waited for; a coroutine would take half as long again."""
+        try:
+            protocol.send(encode_text(message))
+        except LabError as error:
+            return fail(error)
+        self._turn.taken = True
+        answer = protocol.read(progress)
+        self._watch.begin(answer, self.timeout if timeout is None else timeout)
+        return answer.addBoth(self._answered, message)
+
+    def _answered(self, result: bytearray | Failure, message: str | bytes) -> bytearray | Failure:
+        late = self._watch.end()
+        self._turn.release()
+        if late and isinstance(result, Failure) and result.check(CancelledError):
+            raise TimedOut(_name(message, self.where), self._watch.seconds)
+        return result
 
     # Beside the messages
 
@@ -419,6 +522,7 @@ class VicpClient:
 
     def close(self) -> Deferred[None]:
         """Closes the connection; fires when it has gone."""
+        self._watch.close()
         return self._connections.close()
 
     # Between these
@@ -456,9 +560,15 @@ class VicpClient:
             if fresh and protocol.out_of_step:
                 protocol.abort()
                 protocol = await self._connections.kept()
+            self._last = protocol
             return await run(protocol)
         finally:
             self._turn.release()
+
+
+async def _sending(sent: Deferred[None] | None) -> None:
+    if sent is not None:
+        await sent
 
 
 def _timed_out(name: str, _: object, limit: float) -> Failure:
