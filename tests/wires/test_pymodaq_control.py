@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -621,6 +623,24 @@ class BadModuleTests(ControlCase):
         self.clock.advance(0)
         self.assertEqual(len(told), 1500)
         self.assertTrue(bad.transport.producerState == "producing")
+
+    @given(st.binary(max_size=200), st.integers(1, 60), st.sampled_from([A, B, C4, D]))
+    @settings(max_examples=300, deadline=None)
+    def test_any_bytes(self, data: bytes, size: int, generation: Generation) -> None:
+        """They are messages, the beginning of one, or the end of it all for a reason."""
+        clock = Clock()
+        modules = Modules(clock)
+        fake = FakeModule(modules, "GRABBER", generation)
+        module: Any = self.successResultOf(modules.module())
+        for at in range(0, len(data), size):
+            fake.send(data[at : at + size])
+        clock.advance(11)
+        refused = fake.dropped
+        fake.vanish()
+        self.assertTrue(module.ended)
+        if not refused:
+            self.assertIn(module.ended, ("its connection is lost", "it has gone inside a message"))
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_it_asks_for_another_s_frame(self) -> None:
         fake, _ = self.pair()
