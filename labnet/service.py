@@ -43,7 +43,8 @@ from labnet.wires.table import Wire, find_wire
 if TYPE_CHECKING:
     from labnet.discovery.service import Discovery
 
-OPENING = 5.0  # seconds that a listener waits for a device to tell what it has
+OPENING = 5.0  # seconds that a listener waits for its device to tell what it has
+OPENING_OF_SEVERAL = 1.0  # the same, for one that serves the others too
 DRAIN = 5.0  # seconds that a listener or the devices may take to stop
 
 
@@ -136,7 +137,8 @@ class ListenerService(Service):
         host = self._host()
         paths = [path for path in (self.common.device, *self.common.devices.values()) if path]
         if not isinstance(self.common.devices, kernel.AllDevices):  # they come as they come
-            await _described(host, {path.partition(".")[0] for path in paths})
+            patience = OPENING if self.common.device else OPENING_OF_SEVERAL
+        await _described(host, {path.partition(".")[0] for path in paths}, patience)
         for path in paths:
             self._check_part(host, path)
         return await self._open(host)
@@ -198,11 +200,11 @@ class DiallerService(ListenerService):
         return dialler
 
 
-async def _described(host: kernel.Lab, names: Collection[str]) -> None:
+async def _described(host: kernel.Lab, names: Collection[str], patience: float) -> None:
     """Waits for devices whose members are known only when they have been opened.
 
     Clients that came earlier would find them empty. One that cannot be opened keeps nobody waiting
-    any longer than that takes, at most `OPENING`.
+    any longer than that takes, and for `patience` seconds at most.
     """
     nodes = [node for name, node in host.devices().items() if name in names]
     waits = [
@@ -212,7 +214,7 @@ async def _described(host: kernel.Lab, names: Collection[str]) -> None:
             verb="poll",
             needs=(),
             what=f"the opening of {node.path}",
-            timeout=OPENING,
+            timeout=patience,
         )
         for node in nodes
         if node.device.described_late or not node.device.members

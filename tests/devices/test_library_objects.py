@@ -3,6 +3,7 @@ tests/interop."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ class Duck:
 
     async def connect(self) -> None:
         self.events.append("connect")
+        self.loop = asyncio.get_running_loop()
 
     def disconnect(self) -> None:
         self.events.append("disconnect")
@@ -54,6 +56,7 @@ class Duck:
         return self.values[key]
 
     async def write(self, key: str, value: Any, **kwargs: Any) -> bool:
+        assert asyncio.get_running_loop() is self.loop, "each call has a loop of its own"
         self.values[key] = value
         return not self.refuses
 

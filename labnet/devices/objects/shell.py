@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -78,6 +79,7 @@ class ObjectDevice(Device):
                 self.close(self._item)
             finally:
                 self._drop()
+                end_loop()
 
     def _put_away(self) -> None:
         """Closes what is left of an object that was lost."""
@@ -143,11 +145,28 @@ def needs_nothing(method: Callable[..., Any]) -> bool:
     return True
 
 
+_loops = threading.local()
+
+
 def finish(result: Any) -> Any:
-    """The result of what may be a coroutine of asyncio, which runs to its end here."""
-    if inspect.iscoroutine(result):
-        return asyncio.run(result)
-    return result
+    """The result of what may be a coroutine of asyncio, which runs to its end here.
+
+    All those of one thread, and so of one device, run in the same event loop.
+    """
+    if not inspect.iscoroutine(result):
+        return result
+    loop: asyncio.AbstractEventLoop | None = getattr(_loops, "loop", None)
+    if loop is None:
+        loop = _loops.loop = asyncio.new_event_loop()
+    return loop.run_until_complete(result)
+
+
+def end_loop() -> None:
+    """Puts this thread's event loop away, if it has had one."""
+    loop: asyncio.AbstractEventLoop | None = getattr(_loops, "loop", None)
+    if loop is not None:
+        _loops.loop = None
+        loop.close()
 
 
 def read_identity(text: Any, default: Identity) -> Identity:
