@@ -6,6 +6,7 @@ or keeps one and hands it out again and again.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from random import random
 from typing import Any, Generic, TypeVar
@@ -27,14 +28,15 @@ LONGEST_PAUSE = 30.0
 
 
 class ClientProtocol(Protocol):
-    """A connection of a client, with TCP_NODELAY and keepalive.
+    """A connection of a client, with TCP_NODELAY and, unless it is not wanted, keepalive.
 
     `spent` says that it must not be used for a further request; `when_lost` fires at its end;
     `cut` says then whether somebody else has ended it.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, keepalive: bool = True) -> None:
         self.where = where
+        self.keepalive = keepalive
         self.spent = False
         self.cut = False
         self.when_lost: Deferred[None] = Deferred()
@@ -42,7 +44,7 @@ class ClientProtocol(Protocol):
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
+            self.transport.setTcpKeepAlive(self.keepalive)
 
     def close(self) -> None:
         """Closes the connection after what was written has gone out."""
@@ -194,3 +196,21 @@ def _follow(event: Deferred[None]) -> Deferred[None]:
 
     event.addCallback(fired)
     return follower
+
+
+def keep_alive(transport: Any, seconds: float) -> None:
+    """TCP keepalive that finds a dead peer after so many seconds of silence; 0 for none."""
+    handle: Any = getattr(transport, "getHandle", lambda: None)()
+    if getattr(handle, "family", None) not in (socket.AF_INET, socket.AF_INET6):
+        return
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, seconds > 0)
+    probes = 3
+    interval = max(1, round(seconds / (probes + 1)))
+    for name, value in (
+        ("TCP_KEEPIDLE", interval),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", probes),
+    ):
+        option = getattr(socket, name, None)  # not everywhere
+        if option is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from types import SimpleNamespace
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import NotConnected
-from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.transports.kept import ClientProtocol, Connections, keep_alive, no_answer
 from tests.wires.scripted import ScriptedEndpoint
 
 
@@ -78,3 +81,21 @@ class ConnectionsTests(SynchronousTestCase):
 
     def test_no_answer(self) -> None:
         self.assertIn("bench:1", str(no_answer("bench:1")))
+
+    def test_keepalive(self) -> None:
+        """A dead peer is found after so many seconds: silence, and probes as far apart."""
+        with socket.socket() as handle:
+            transport = SimpleNamespace(getHandle=lambda: handle)
+            for seconds, on, apart in ((60.0, 1, 15), (2.0, 1, 1), (0.0, 0, 1)):
+                keep_alive(transport, seconds)
+                found = handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                self.assertEqual(bool(found), bool(on))
+                for name, value in (
+                    ("TCP_KEEPIDLE", apart),
+                    ("TCP_KEEPINTVL", apart),
+                    ("TCP_KEEPCNT", 3),
+                ):
+                    option = getattr(socket, name, None)
+                    if option is not None:
+                        self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, option), value)
+        keep_alive(SimpleNamespace(), 60.0)  # a transport without a socket

@@ -39,7 +39,7 @@ from labnet.framing.blocks import (
 )
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
-from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.transports.kept import ClientProtocol, Connections, keep_alive, no_answer
 from labnet.transports.outflow import Outflow, Unit, take_buffers
 from labnet.transports.prompt import USUAL_READ, read_as_much, write_now
 from labnet.transports.system_lock import RELEASE, request_lock
@@ -75,9 +75,12 @@ class _Answer:
 class VicpClientProtocol(ClientProtocol):
     """One connection. Only the answer to the last message is kept; `serviced` is told of SRQs."""
 
-    def __init__(self, where: str, limit: int, serviced: Callable[[bool], None]) -> None:
+    def __init__(
+        self, where: str, limit: int, serviced: Callable[[bool], None], keepalive: float
+    ) -> None:
         super().__init__(where)
         self._limit = limit
+        self._keepalive = keepalive
         self._serviced = serviced
         self._splitter = BlockSplitter(1 << 32)  # `limit` is for the bytes that have come
         self._sequence = 0
@@ -92,6 +95,10 @@ class VicpClientProtocol(ClientProtocol):
         self._between: deque[bytes] = deque()  # blocks that go between those of a long message
         self._half_sent = False  # a message without its end
         self._large = False  # the last read was
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        keep_alive(self.transport, self._keepalive)
 
     # What leaves
 
@@ -320,9 +327,10 @@ class VicpClient:
     """One instrument. `host` is its name or address, or a Twisted endpoint string or object.
 
     `timeout` is the seconds a request may take, connecting and waiting for earlier ones included;
-    each request may have its own. After a timeout the next request works at once: an answer that is
-    late is dropped. (Instruments with the first version of the protocol do not number answers; for
-    them the connection is made anew.)
+    each request may have its own. `keepalive` (seconds, 0 for none) is after what silence a dead
+    peer is found. After a timeout the next request works at once: an answer that is late is
+    dropped. (Instruments with the first version of the protocol do not number answers; for them the
+    connection is made anew.)
 
     Methods return Deferreds that fail with a `LabError`: `TimedOut` naming the message and the
     instrument, `NotConnected`, `TooLarge`, `DeviceFault`, `BadArguments`, or `Cancelled` when
@@ -337,6 +345,7 @@ class VicpClient:
         port: int = PORT,
         *,
         timeout: float = 5.0,
+        keepalive: float = 60.0,
         max_response: int = codec.DEFAULT_LIMIT,
         reactor: Any = None,
     ) -> None:
@@ -344,6 +353,7 @@ class VicpClient:
             from twisted.internet import reactor
         self.where = shown_address(host, port)
         self.timeout = timeout
+        self.keepalive = keepalive
         self.max_response = max_response
         self._clock = reactor
         self._turn = Turns()
@@ -355,7 +365,7 @@ class VicpClient:
         )
 
     def _build(self) -> VicpClientProtocol:
-        return VicpClientProtocol(self.where, self.max_response, self._serviced)
+        return VicpClientProtocol(self.where, self.max_response, self._serviced, self.keepalive)
 
     # Messages
 

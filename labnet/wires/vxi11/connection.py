@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -147,21 +146,3 @@ class QuirkyConnection(RpcConnection):
                 self._replied(read_reply(held))
             except XdrError:
                 return  # it may go on
-
-
-def keep_alive(transport: Any, seconds: float) -> None:
-    """TCP keepalive that finds a dead peer after so many seconds of silence; 0 for none."""
-    handle: Any = getattr(transport, "getHandle", lambda: None)()
-    if getattr(handle, "family", None) not in (socket.AF_INET, socket.AF_INET6):
-        return
-    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, seconds > 0)
-    probes = 3
-    interval = max(1, round(seconds / (probes + 1)))
-    for name, value in (
-        ("TCP_KEEPIDLE", interval),
-        ("TCP_KEEPINTVL", interval),
-        ("TCP_KEEPCNT", probes),
-    ):
-        option = getattr(socket, name, None)  # not everywhere
-        if option is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, option, value)
