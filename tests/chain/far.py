@@ -20,6 +20,7 @@ from labnet.service import LabService
 from labnet.testing import Served, serve_on_loopback
 from labnet.updates import Update
 from labnet.wires.table import find_wire
+from labnet.wires.table import find_wire
 
 SPECTRUM = [1.0, 2.5, -3.0, 4.0]
 
@@ -77,6 +78,7 @@ DEVICE_WIRES: dict[str, DeviceWire] = {
         DeviceWire("tsv", "address = 127.0.0.1:{port}\npoll = 0.1"),
         DeviceWire("plesty", "address = tcp://127.0.0.1:{port}\npoll = 0.1"),
         DeviceWire("rogue", "address = 127.0.0.1:{port}\nnode = lamp\nsilence = 0.5"),
+        DeviceWire("rogue", "address = 127.0.0.1:{port}\nnode = lamp\npoll = 0.1"),
         DeviceWire("scpi", "address = 127.0.0.1:{port}", True),
         DeviceWire("vxi11", "host = 127.0.0.1\nport = {port}", True, {"portmapper": "none"}),
         DeviceWire("hislip", "host = 127.0.0.1\nport = {port}", True),
