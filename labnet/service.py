@@ -138,7 +138,7 @@ class ListenerService(Service):
         paths = [path for path in (self.common.device, *self.common.devices.values()) if path]
         if not isinstance(self.common.devices, kernel.AllDevices):  # they come as they come
             patience = OPENING if self.common.device else OPENING_OF_SEVERAL
-        await _described(host, {path.partition(".")[0] for path in paths}, patience)
+            await _described(host, {path.partition(".")[0] for path in paths}, patience)
         for path in paths:
             self._check_part(host, path)
         return await self._open(host)
