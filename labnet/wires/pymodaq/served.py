@@ -64,7 +64,7 @@ class ModuleDevice(Device):
         """A module has come, and is this device until it goes."""
         self._present = module
         self.identity = Identity("PyMoDAQ", self.kind, module.peer, "0")
-        self.store("peer", module.peer)
+        self.peer = module.peer
         self._panel.show(module.settings)
         for name in module.info:
             self._show_info(name)
@@ -82,8 +82,8 @@ class ModuleDevice(Device):
         """The generation is told as soon as it is known."""
         found = None if self._present is None else self._present.generation
         name = "" if found is None else found.name
-        if name and name != self.members["generation"].reading.value:  # type: ignore[union-attr]
-            self.store("generation", name)
+        if name and name != self.generation:
+            self.generation = name
             self.identity = replace(self.identity, firmware=f"generation {name}")
 
     def _module_ended(self, reason: str) -> None:
@@ -147,7 +147,7 @@ class ActuatorDevice(ModuleDevice):
         """Where it is; what was asked for is stored by who has asked."""
         if not self._asking:
             self.store("position", value)
-        if not self.members["generation"].reading.value:  # type: ignore[union-attr]
+        if not self.generation:
             self._recognised()
             self._listen()
 
@@ -222,7 +222,7 @@ class GrabberDevice(ModuleDevice):
     def _keep(self, frame: DataToExport) -> LabeledArray | dict[str, LabeledArray]:
         result = from_frame(frame)
         self.store("frame", result)
-        if not self.members["generation"].reading.value:  # type: ignore[union-attr]
+        if not self.generation:
             self._recognised()
         return result
 
