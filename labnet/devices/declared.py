@@ -63,9 +63,10 @@ class DeclaredParameter:
     name: str
     ask: str | None
     send: str | None
-    kind: Kind
+    kind: Kind = field(compare=False)  # follows from the text, as two of the same are not equal
     dtype: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
 
     @property
     def access(self) -> Any:
@@ -87,10 +88,11 @@ class DeclaredCommand:
 
     name: str
     message: str
-    result: Kind = NONE
-    arguments: tuple[ArgumentSpec, ...] = ()
+    result: Kind = field(default=NONE, compare=False)
+    arguments: tuple[ArgumentSpec, ...] = field(default=(), compare=False)
     dtype: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
 
     @property
     def answers(self) -> bool:
@@ -265,7 +267,7 @@ def parse_parameter(name: str, text: str) -> DeclaredParameter:
         options["limits"] = _limits(fields.pop(0))
     if fields:
         raise ValueError(f"{shorten(fields[0])!r} is one field too many")
-    parameter = DeclaredParameter(name, ask, send, kind, dtype, options)
+    parameter = DeclaredParameter(name, ask, send, kind, dtype, options, text)
     make_spec(name, kind, access=parameter.access, **options)  # raises what is wrong with them
     return parameter
 
@@ -291,7 +293,7 @@ def parse_command(name: str, text: str) -> DeclaredCommand:
         if argument not in names:
             raise ValueError(f"there is no {{{argument}}} in the message")
     arguments = tuple(ArgumentSpec(name=it, kind=kinds.get(it, ANY)) for it in names)
-    return DeclaredCommand(name, message, result, arguments, dtype, options)
+    return DeclaredCommand(name, message, result, arguments, dtype, options, text)
 
 
 def _split(text: str) -> tuple[list[str], dict[str, Any]]:

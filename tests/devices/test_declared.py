@@ -149,6 +149,18 @@ class DeviceTests(SynchronousTestCase):
         error = self.assertRaises(ValueError, parse_declarations, {"parameter p": "P?, flaot"})
         self.assertTrue(str(error).startswith("parameter p: "))
 
+    def test_the_same_text_declares_the_same(self) -> None:
+        """So that a file that is read again changes nothing."""
+        entries = {
+            "parameter range": "R?, R {value}, LOW | HIGH",
+            "parameter trace": "T?, array",
+            "command move": '"MOVE? {x}", x: int, A | B',
+        }
+        self.assertEqual(parse_declarations(entries), parse_declarations(dict(entries)))
+        for key, old, new in (("parameter range", "HIGH", "MID"), ("command move", "int", "float")):
+            other = entries | {key: entries[key].replace(old, new)}
+            self.assertNotEqual(parse_declarations(entries), parse_declarations(other))
+
     def test_nothing(self) -> None:
         self.assertEqual(parse_declarations({"resource": "x"}), Declared())
 
