@@ -20,9 +20,14 @@ from labnet.service import LabService
 from labnet.testing import Served, serve_on_loopback
 from labnet.updates import Update
 from labnet.wires.table import find_wire
-from labnet.wires.table import find_wire
 
 SPECTRUM = [1.0, 2.5, -3.0, 4.0]
+
+
+class Bulb(Device):
+    """A part of it."""
+
+    age = parameter(float, unit="h", initial=3.0)
 
 
 class Lamp(Device):
@@ -30,6 +35,9 @@ class Lamp(Device):
 
     identity = Identity("labnet", "LAMP", "7", "1.0")
     level = parameter(float, unit="V", limits=(0, 100), initial=1.0, help="how bright it is")
+
+    def __init__(self) -> None:
+        self.bulb = Bulb()
 
     @parameter
     def spectrum(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -78,7 +86,6 @@ DEVICE_WIRES: dict[str, DeviceWire] = {
         DeviceWire("tsv", "address = 127.0.0.1:{port}\npoll = 0.1"),
         DeviceWire("plesty", "address = tcp://127.0.0.1:{port}\npoll = 0.1"),
         DeviceWire("rogue", "address = 127.0.0.1:{port}\nnode = lamp\nsilence = 0.5"),
-        DeviceWire("rogue", "address = 127.0.0.1:{port}\nnode = lamp\npoll = 0.1"),
         DeviceWire("scpi", "address = 127.0.0.1:{port}", True),
         DeviceWire("vxi11", "host = 127.0.0.1\nport = {port}", True, {"portmapper": "none"}),
         DeviceWire("hislip", "host = 127.0.0.1\nport = {port}", True),
@@ -125,8 +132,8 @@ class FarEnd:
 class NearEnd:
     """The lab between: the lamp as a device of its, served over another wire."""
 
-    def __init__(self, wire: DeviceWire, port: int) -> None:
-        self.service = LabService(parse_config(wire.section(port)))
+    def __init__(self, wire: DeviceWire, port: int, more: str = "") -> None:
+        self.service = LabService(parse_config(wire.section(port) + more))
         self.service.startService()
         self.losses = 0
         self._waiting: list[Deferred[None]] = []

@@ -165,41 +165,6 @@ class RoguePerson(Telling):
         await self.client.close()
 
 
-class RoguePerson(Telling):
-    """PyRogue's tree."""
-
-    def __init__(self, served: Served) -> None:
-        port = served.listener.address.rpartition(":")[2]
-        self.client = find_wire("rogue").load_client()(f"127.0.0.1:{port}", timeout=5.0)
-
-    async def read(self, timeout: float | None = None) -> float:
-        return float(await self.client.get("lab.lamp.level", timeout=timeout))
-
-    async def write(self, value: float) -> None:
-        await self.client.set("lab.lamp.level", value)
-
-    async def double(self, x: float) -> float:
-        return float(await self.client.exec("lab.lamp.double", x))
-
-    async def spectrum(self) -> list[float]:
-        return [float(item) for item in await self.client.get("lab.lamp.spectrum")]
-
-    async def burn(self) -> str:
-        return await self.told(self.client.exec("lab.lamp.burn"))
-
-    async def lock(self) -> None:
-        await self.client.exec("lab.Locks.Lock", "lamp")
-
-    async def unlock(self) -> None:
-        await self.client.exec("lab.Locks.Unlock", "lamp")
-
-    async def try_to_write(self, value: float) -> str:
-        return await self.told(self.client.set("lab.lamp.level", value))
-
-    async def leave(self) -> None:
-        await self.client.close()
-
-
 class MessagePerson(Telling):
     """SCPI, over any of the wires that carry messages."""
 
@@ -250,7 +215,6 @@ def _message_client(served: Served) -> Any:
 PEOPLE: dict[str, Callable[[Served], Person]] = {
     "tsv": TsvPerson,
     "plesty": PlestyPerson,
-    "rogue": RoguePerson,
     "rogue": RoguePerson,
     "scpi": MessagePerson,
     "vxi11": MessagePerson,
