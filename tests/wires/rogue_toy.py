@@ -154,7 +154,7 @@ class Subscribers:
     """A PUB socket that keeps what is published."""
 
     def __init__(self) -> None:
-        self.connections = 1
+        self.audience = ["a subscriber"]
         self.messages: list[bytes] = []
 
     def publish(self, parts: list[bytes]) -> None:
@@ -185,7 +185,7 @@ class ToyServer:
             common = ServeOptions(devices={name: name for name in devices or {}})
         self.server = RogueServer(self.lab, common, Options(**options))
         self.subscribers = Subscribers()
-        self.server.tree.publisher.outlet = self.subscribers
+        self.server.tree.publisher.connect(self.subscribers, self.subscribers.audience)
         self.binary, self.text = SentReplies(), SentReplies()
         self.server.binary.makeConnection(cast(Any, self.binary))
         self.server.text.makeConnection(cast(Any, self.text))

@@ -66,7 +66,7 @@ class UpdateTests(RogueCase):
         self.assertEqual(self.ask("Toy.motor.position", "units"), "um")
 
     def test_nobody_listens(self) -> None:
-        self.toy.subscribers.connections = 0
+        self.toy.subscribers.audience.clear()
         self.ask("Toy.Psu.Volts", "set", 5.0)
         self.assertEqual(self.updates(), [])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sized
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
@@ -24,10 +24,6 @@ LARGEST: Final = 1 << 20
 class Outlet(Protocol):
     """Where messages go: a PUB socket."""
 
-    @property
-    def connections(self) -> int:
-        """How many subscribers are connected."""
-
     def publish(self, parts: list[bytes]) -> None:
         """Sends one message to all of them."""
 
@@ -45,7 +41,9 @@ class Publisher:
     def __init__(
         self, clock: Clock, only: Collection[str] = (), without: Collection[str] = ()
     ) -> None:
-        self.outlet: Outlet | None = None
+        #: Who is connected; nothing is done for nobody.
+        self.audience: Sized = ()
+        self._outlet: Outlet | None = None
         #: While a request is carried out: its reply goes before its updates.
         self.holding = False
         self._clock = clock
@@ -57,6 +55,11 @@ class Publisher:
         self._scheduled: IDelayedCall | None = None
         self._refused: set[str] = set()
 
+    def connect(self, outlet: Outlet, audience: Sized) -> None:
+        """From now on messages go to `outlet` whenever there is somebody in `audience`."""
+        self._outlet = outlet
+        self.audience = audience
+
     def publishes(self, groups: Collection[str]) -> bool:
         """Whether variables in these groups are published."""
         if not self._without.isdisjoint(groups):
@@ -65,8 +68,7 @@ class Publisher:
 
     def changed(self, variable: Variable, reading: Reading) -> None:
         """A variable has this value now."""
-        outlet = self.outlet
-        if outlet is None or not outlet.connections:
+        if not self.audience:
             return
         template = variable.template
         if not template.published:
@@ -99,14 +101,15 @@ class Publisher:
 
     def flush(self) -> None:
         """Sends what has been collected."""
-        if self.parts and self.outlet is not None:
-            self.outlet.publish([updates(self.parts.values())])
+        if self.parts and self._outlet is not None:
+            self._outlet.publish([updates(self.parts.values())])
             self.parts.clear()
             self._size = 0
 
     def close(self) -> None:
         """Nothing goes out any more."""
-        self.outlet = None
+        self._outlet = None
+        self.audience = ()
         self.parts.clear()
         if self._scheduled is not None:
             self._scheduled.cancel()

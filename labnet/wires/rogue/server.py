@@ -325,7 +325,7 @@ class RogueServer:
             self._beat.cancel()
             self._beat = None
         self._stop_watching()
-        self.tree.publisher.outlet = None  # clients that go now free locks, which is news
+        self.tree.publisher.close()  # clients that go now free locks, which is news
         self.binary.close()
         self.text.close()
         self.tree.close()
@@ -419,5 +419,5 @@ def _open(
     except BaseException:
         factory.close()
         raise
-    server.tree.publisher.outlet = updates
+    server.tree.publisher.connect(updates, updates.peers.open)
     return factory, (updates, binary, text)

@@ -142,6 +142,8 @@ class Tree:
         for change in changes:
             reading = change.reading
             if reading is not None:
+                if not self.publisher.audience:
+                    return
                 for variable in self._heard.get(change.path) or self._variables(change.path):
                     self.publisher.changed(variable, reading)
             elif change.what == "lock":
@@ -171,7 +173,6 @@ class Tree:
         """Nobody listens any more."""
         for name in list(self.devices):
             self._forget(name)
-        self.publisher.close()
         self.session.close("the listener was closed")
 
     def check(self) -> None:

@@ -321,15 +321,19 @@ def _replaced(node: Variable, value: Any, index: Any, part: Any) -> Any:
     return array
 
 
+_WHOLE: Final = (int, np.integer, np.bool_)
+_TRUTH: Final = (bool, np.bool_)
+
+
 def check_type(node: Variable, value: Any) -> None:
     """Raises `BadRequest` where a PyRogue server would not take a number for another kind's."""
     kind = inner_kind(node.spec.kind)
-    if not node.tree.options.strict_types:
+    if value.__class__ is float or not node.tree.options.strict_types:
         return
     if kind is FLOAT:
-        wrong = isinstance(value, int | np.integer | np.bool_)
+        wrong = isinstance(value, _WHOLE)
     else:
-        wrong = kind is BOOL and not isinstance(value, bool | np.bool_)
+        wrong = kind is BOOL and not isinstance(value, _TRUTH)
     if wrong:
         got = type(value).__name__
         text = f"Type mismatch for {node.path}: expected {kind.name}, got {got}"
