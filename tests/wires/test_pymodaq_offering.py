@@ -230,7 +230,7 @@ class OutputTests(TestCase):
         for frame in frames:
             eye.grabbed(frame)
             connection._refuse("not now")
-        self.assertTrue(connection._full)
+        self.assertTrue(connection.full)
         controller.transport.resumeProducing()
         for frame in frames:
             done = await controller.heard.get()

@@ -187,6 +187,7 @@ class LabGrabber(OfferedGrabber):
         super().__init__()
         self._session = session
         self._channels = channels
+        self._commanded = isinstance(channels[0], CommandNode)
         device = node if isinstance(node, DeviceNode) else node.parent
         assert device is not None
         self.name = node.name
@@ -206,9 +207,13 @@ class LabGrabber(OfferedGrabber):
     def set(self, path: tuple[str, ...], value: Any) -> Any:
         return self._lab.set(path, value)
 
-    async def grab(self, dim: str) -> Any:
+    def grab(self, dim: str) -> Any:
         if len(self._channels) == 1:
-            return await self._read(self._channels[0])
+            (only,) = self._channels
+            return self._session.call(only.path) if self._commanded else self._read(only)
+        return self._read_all()
+
+    async def _read_all(self) -> Any:
         return {node.name: await self._read(node) for node in self._channels}
 
     async def _read(self, node: Node) -> Any:

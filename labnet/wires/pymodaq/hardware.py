@@ -30,7 +30,6 @@ from labnet.wires.pymodaq.codec import (
     Data,
     DataToExport,
     Decoder,
-    Done,
     Generation,
     GetActuatorValue,
     Identify,
@@ -43,34 +42,30 @@ from labnet.wires.pymodaq.codec import (
     MoveDone,
     MoveHome,
     MoveRel,
+    Parts,
     PositionIs,
     Quit,
     SendData,
     SetInfo,
     Setting,
     StopMotion,
-    XAxis,
-    YAxis,
     encode,
     position,
     read_settings,
     write_settings,
 )
+from labnet.wires.pymodaq.grabbing import Frames
 from labnet.wires.pymodaq.offered import (
-    NO_EXTRA,
     Offered,
     OfferedActuator,
     OfferedGrabber,
-    frame_of,
     settle,
 )
 from labnet.wires.pymodaq.output import Output
-from labnet.wires.pymodaq.sending import SHOWN, axes_of, for_plugins, same_units
+from labnet.wires.pymodaq.sending import same_units
 
 WAITING = 64
 """Orders that may be under way; more are not read."""
-SLOW_FRAME = 4 << 20
-"""Bytes of a frame for which the real program takes many seconds."""
 DRAIN = 5.0
 
 _NO_LINGER = struct.pack("ii", 0, 0)
@@ -111,21 +106,18 @@ class HardwareProtocol(ClientProtocol):
         self._running: set[Deferred[None]] = set()
         self._moves = 0
         self._calls: dict[str, IDelayedCall] = {}
-        self._grabs: list[str] = []
-        self._grabbing = False
-        self._axes: Any = None
+        self._frames = Frames(module, manners.generation, self)
         self._last_pushed: float | None = None
         self._output: Output | None = None
         self._reading = True
         self._heard = clock.seconds()
-        self._warned = False
 
     # The connection
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self._output = Output(self.transport, self._overflowed)
-        self._send(Identify(self.module.kind))
+        self.say(Identify(self.module.kind))
         self._linger(_RESET)
         self.module.add(self)
         self._run(self._introduce())
@@ -139,7 +131,7 @@ class HardwareProtocol(ClientProtocol):
         tree = await settle(self.module.settings)
         self._tree = tree
         self._told = {path: setting.value for path, setting in tree.walk()}
-        self._send(Infos(write_settings(tree)))
+        self.say(Infos(write_settings(tree)))
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = self._clock.seconds()
@@ -159,7 +151,7 @@ class HardwareProtocol(ClientProtocol):
         """Takes leave and closes the connection after what was sent; now, if that takes long."""
         if self.spent:
             return
-        self._send(Quit())
+        self.say(Quit())
         self.spent = True
         self._forget()
         if self._output is not None:
@@ -187,7 +179,7 @@ class HardwareProtocol(ClientProtocol):
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
-        self._grabs.clear()
+        self._frames.stop()
         for running in list(self._running):
             running.cancel()
     def _overflowed(self) -> None:
@@ -205,7 +197,8 @@ class HardwareProtocol(ClientProtocol):
 
     # Bytes
 
-    def _send(self, message: Message) -> None:
+    def say(self, message: Message) -> None:
+        """Sends a message, if its generation can say it."""
         if self.spent or self._output is None:
             return
         try:
@@ -219,19 +212,28 @@ class HardwareProtocol(ClientProtocol):
             return
         self._output.send(parts)
 
+    def say_parts(self, parts: Parts) -> None:
+        """Sends a message that is written already."""
+        if not self.spent and self._output is not None:
+            self._output.send(parts)
+
     @property
-    def _full(self) -> bool:
+    def full(self) -> bool:
+        """Whether the other side does not take what has been sent."""
         return self._output is not None and self._output.full
+
+    def until_room(self) -> Deferred[None]:
+        """Fires when it has."""
+        assert self._output is not None
+        return self._output.until_room()
 
     # Orders
 
     def _obey(self, message: Message) -> None:
         module = self.module
         if isinstance(message, SendData) and isinstance(module, OfferedGrabber):
-            self._grabs.append(message.dim)
-            if not self._grabbing:
-                self._run(self._grab())
-            self._throttle()
+            self._frames.ask(message.dim)
+            self.throttle()
         elif isinstance(message, SetInfo):
             self._run(self._set(message))
         elif isinstance(module, OfferedActuator):
@@ -258,24 +260,25 @@ class HardwareProtocol(ClientProtocol):
         """Does something for the other side; it is cancelled when the connection ends."""
         running = Deferred.fromCoroutine(work)
         if running.called:
-            running.addErrback(self._failed)
+            running.addErrback(self.failed)
             return
         self._running.add(running)
-        self._throttle()
-        running.addErrback(self._failed).addBoth(self._ran, running)
+        self.throttle()
+        running.addErrback(self.failed).addBoth(self._ran, running)
 
     def _ran(self, _: object, running: Deferred[None]) -> None:
         self._running.discard(running)
-        self._throttle()
+        self.throttle()
 
-    def _failed(self, failure: Failure) -> None:
+    def failed(self, failure: Failure) -> None:
+        """Something that was ordered has not been done."""
         if not failure.check(CancelledError):
             error: Any = failure.value
             self._refuse(self._reason(error))
 
-    def _throttle(self) -> None:
+    def throttle(self) -> None:
         """Reads no further orders while too many are under way."""
-        reading = len(self._running) + len(self._grabs) < WAITING
+        reading = len(self._running) + self._frames.waiting < WAITING
         if reading != self._reading and not self.spent and self.transport is not None:
             self._reading = reading
             transport: Any = self.transport
@@ -293,7 +296,7 @@ class HardwareProtocol(ClientProtocol):
             return
         self.log.info("{where}: {reason}", where=self.where, reason=reason)
         if self.generation is not Generation.A:
-            self._send(Info(PROBLEM, reason))
+            self.say(Info(PROBLEM, reason))
 
     # Moves
 
@@ -301,7 +304,7 @@ class HardwareProtocol(ClientProtocol):
         return position(float(value), module.units, module.name, time.time())
 
     async def _tell_position(self, module: OfferedActuator) -> None:
-        self._send(PositionIs(self._position(module, await settle(module.position))))
+        self.say(PositionIs(self._position(module, await settle(module.position))))
 
     async def _move(
         self, module: OfferedActuator, go: Callable[..., Any], order: Data | None = None
@@ -321,7 +324,7 @@ class HardwareProtocol(ClientProtocol):
             return
         finally:
             self._moves -= 1
-        self._send(MoveDone(self._position(module, reached)))
+        self.say(MoveDone(self._position(module, reached)))
 
     async def _not_moved(self, module: OfferedActuator, reason: str) -> None:
         """Where it stands, and why."""
@@ -347,7 +350,7 @@ class HardwareProtocol(ClientProtocol):
     def _report(self) -> None:
         if self._moves and isinstance(self.module, OfferedActuator):
             self._later("report", self.manners.report, self._report)
-            if not self._full:
+            if not self.full:
                 self._run(self._tell_position(self.module))
 
     async def _stop(self, module: OfferedActuator) -> None:
@@ -355,61 +358,14 @@ class HardwareProtocol(ClientProtocol):
 
     # Frames
 
-    async def _grab(self) -> None:
-        """All frames that have been asked for, one after the other."""
-        self._grabbing = True
-        try:
-            while self._grabs:
-                dim = self._grabs.pop(0)
-                self._throttle()
-                await self._grab_one(dim)
-                if self._full:
-                    assert self._output is not None
-                    await self._output.until_room()
-        finally:
-            self._grabbing = False
-
-    async def _grab_one(self, dim: str) -> None:
-        module = self.module
-        assert isinstance(module, OfferedGrabber)
-        try:
-            data = await settle(module.grab, dim)
-            extra = SHOWN.get(self.generation, NO_EXTRA)
-            self.frame(frame_of(data, module.name, time.time(), extra))
-        except CancelledError:
-            raise
-        except Exception as error:
-            self._refuse(self._reason(error))
-
     def frame(self, frame: DataToExport) -> None:
-        """Sends a frame; in generations A and B its axes before it, when they are new."""
-        size = sum(array.nbytes for array in frame.arrays)
-        if size > SLOW_FRAME and not self._warned:
-            self._warned = True
-            self.log.warn(
-                "{where}: a frame of {size} bytes; PyMoDAQ takes many seconds for one",
-                where=self.where,
-                size=size,
-            )
-        if not self.generation.objects:
-            self._send_axes(frame)
-        self._send(Done(for_plugins(frame, self.generation)))
-
-    def _send_axes(self, frame: DataToExport) -> None:
-        known, axes = axes_of(frame)
-        if known and known != self._axes:
-            self._axes = known
-            x, y = axes
-            if x is not None:
-                self._send(XAxis(x))
-            if y is not None:
-                self._send(YAxis(y))
+        """Sends a frame that nobody has asked for."""
+        self._frames.send(frame)
 
     def _push_frame(self) -> None:
         self._later("frame", self.manners.push_frames, self._push_frame)
-        if isinstance(self.module, OfferedGrabber) and not (self._grabbing or self._full):
-            self._grabs.append("ND")
-            self._run(self._grab())
+        if isinstance(self.module, OfferedGrabber) and not (self._frames.waiting or self.full):
+            self._frames.ask("ND")
 
     # Settings
 
@@ -447,7 +403,7 @@ class HardwareProtocol(ClientProtocol):
         if same and path in self._told and self._told[path] == setting.value:
             return
         self._told[path] = setting.value
-        self._send(InfoXml((self.module.root, *path), write_settings(setting)))
+        self.say(InfoXml((self.module.root, *path), write_settings(setting)))
 
     # What happens by itself
 
@@ -462,9 +418,9 @@ class HardwareProtocol(ClientProtocol):
 
     async def _tell_new_position(self, module: OfferedActuator) -> None:
         where = await settle(module.position)
-        if where != self._last_pushed and not self._full:
+        if where != self._last_pushed and not self.full:
             self._last_pushed = where
-            self._send(PositionIs(self._position(module, where)))
+            self.say(PositionIs(self._position(module, where)))
 
     def _later(self, what: str, seconds: float, function: Callable[[], None]) -> None:
         """Calls `function` once after so many seconds; one call at a time of each kind."""

@@ -262,10 +262,15 @@ def encode(message: Message, generation: Generation) -> Parts:
 
     ValueError for what the generation cannot say, or for values that PyMoDAQ does not know.
     """
+    return merged(encode_parts(message, generation))
+
+
+def encode_parts(message: Message, generation: Generation) -> Parts:
+    """Like `encode`, each string, number and array by itself."""
     parts: Parts = []
     _put_text(parts, message.spoken, generation)
     message.put(parts, generation)
-    return merged(parts)
+    return parts
 
 
 def encode_bytes(message: Message, generation: Generation) -> bytes:

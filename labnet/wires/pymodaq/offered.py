@@ -247,9 +247,9 @@ def labeled(
     array: LabeledArray, name: str, timestamp: float, extra: Mapping[str, Any] = NO_EXTRA
 ) -> Data:
     """An array with its axes."""
-    values = _numbers(array.data, name)
+    values = numbers(array.data, name)
     axes = tuple(
-        WireAxis(axis.label, axis.unit, _numbers(axis.values, axis.label), index)
+        WireAxis(axis.label, axis.unit, numbers(axis.values, axis.label), index)
         for index, axis in enumerate(array.axes)
     )
     label = array.label or name
@@ -278,7 +278,7 @@ def _channels(
             found.append(labeled(item, str(label), timestamp, extra))
             continue
         unit = item.unit if isinstance(item, LabeledArray) else ""
-        values = _numbers(item, str(label))
+        values = numbers(item, str(label))
         groups.setdefault((values.shape, unit), []).append((str(label), values))
     for (_, unit), channels in groups.items():
         labels, arrays = zip(*channels, strict=True)
@@ -296,7 +296,7 @@ def _navigation(array: Any) -> tuple[int, ...]:
     return tuple(range(array.ndim - 2))
 
 
-def _numbers(value: Any, what: str) -> Any:
+def numbers(value: Any, what: str) -> Any:
     """An array that PyMoDAQ knows; a number, and a lone bool or int too, as float64."""
     try:
         array = np.asarray(value)
