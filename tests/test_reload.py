@@ -190,6 +190,23 @@ class ReloadTests(TestCase):
         await deferToThread(lambda: None)
         self.assertIn(700.0, [update.reading.value for update in heard if update.reading])
 
+    async def test_what_a_composite_is_made_of(self) -> None:
+        """It takes up a part that is made anew, and stays itself."""
+        composite = "[device it]\ndriver = composite\nparameter wave = meter.wavelength / 1000\n"
+        await self.begin()
+        await self.service.reload(parse_config(BEFORE + composite))
+        node = self.service.lab.devices()["it"]
+        session = self.service.lab.open_session("test", "here")
+        await session.set("it.wave", 0.7)
+        alias = BEFORE.replace("simulated.powermeter", "simulated.powermeter\nalias = PM")
+        await self.service.reload(parse_config(alias + composite))
+        self.assertIs(self.service.lab.devices()["it"], node)
+        await session.set("it.wave", 0.8)
+        self.assertEqual((await session.get("meter.wavelength")).value, 800.0)
+        await session.lock(["it"])
+        paths = sorted(hold.path for hold in session.holdings())
+        self.assertEqual(paths, ["it", "meter.wavelength"])
+
     async def test_rules_change_at_once(self) -> None:
         await self.begin()
         ann = self.service.lab.open_session("test", "ann", name="ann")
