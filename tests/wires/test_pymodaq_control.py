@@ -248,6 +248,18 @@ class MoveTests(ControlCase):
         fake.has_moved(3.0)
         self.assertEqual(self.successResultOf(moved), 3.0)
 
+    def test_a_program_that_is_never_asked(self) -> None:
+        self.new_modules(ask="none")
+        fake = FakeModule(self.modules, generation=B, settings=None)
+        wanted = self.modules.module()
+        self.advance(1)
+        moved = self.successResultOf(wanted).move_abs(3.0)
+        self.assertIsInstance(fake.orders()[0], MoveAbs)
+        self.advance(5)
+        self.assertEqual(fake.orders(), [])
+        fake.has_moved(3.0)
+        self.assertEqual(self.successResultOf(moved), 3.0)
+
     def test_a_module_that_does_not_say_its_generation(self) -> None:
         _, actuator = self.pair()
         moved = actuator.move_abs(3.0)

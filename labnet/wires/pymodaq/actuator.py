@@ -195,7 +195,7 @@ class Actuator(Module):
             self._free()
         except LabError as error:
             return fail(error)
-        if self._speaks_numbers():
+        if self._speaks_numbers() or (self.manners.ask == "none" and self.settings is None):
             return self._go(what, message, number, target)
         # Only a position tells how positions are written.
         learned = self.position().addTimeout(2 * self.manners.quiet, self._clock, self._silent)  # type: ignore[arg-type]
