@@ -271,5 +271,8 @@ class ParserTests(SynchronousTestCase):
         self.assertEqual(text_reply(np.array([1.0, 2.0])), b"[1. 2.]")
         self.assertEqual(text_reply(""), b"")
         self.assertEqual(text_reply("\ud800"), b"?")
+        self.assertEqual(text_reply([Colour.RED, Level.HIGH]), b"['red', 7]")
+        self.assertEqual(text_reply(Colour.RED), b"red")
+        self.assertEqual(text_reply(VariableValue(2.0, "2.000")), b"2.000")
         with self.assertRaises(NotPlain):
             text_reply(object())

@@ -12,15 +12,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-
 from labnet.errors import LabError, quote
-from labnet.values import LabeledArray
-from labnet.wires.rogue.model import NodeInfo
+from labnet.wires.rogue.model import NodeInfo, VariableValue
 from labnet.wires.rogue.pickles.bounds import REQUEST, BadPickle, Bounds
 from labnet.wires.rogue.pickles.node_pool import dumps_nodes
 from labnet.wires.rogue.pickles.reader import read_request
-from labnet.wires.rogue.pickles.writer import NotPlain, dumps, dumps_exception, dumps_request
+from labnet.wires.rogue.pickles.writer import (
+    NotPlain,
+    dumps,
+    dumps_exception,
+    dumps_request,
+    plain_value,
+)
 from labnet.wires.rogue.quick import quick_request
 
 ROOT_PATH: Final = "__ROOT__"
@@ -163,7 +166,7 @@ def text_error(kind: str, text: str) -> bytes:
 
 
 def as_text(result: Any) -> str:
-    """A result as text, the way Python's ``str`` writes it."""
+    """A result as text, the way Python's ``str`` writes it; raises `NotPlain`."""
     if isinstance(result, str):
         return result
     if isinstance(result, NodeInfo):
@@ -171,13 +174,9 @@ def as_text(result: Any) -> str:
     if isinstance(result, OrderedDict):
         items = ", ".join(f"({name!r}, {as_text(node)})" for name, node in result.items())
         return f"OrderedDict([{items}])" if items else "OrderedDict()"
-    if isinstance(result, LabeledArray):
-        result = result.data
-    if isinstance(result, bool | int | float | complex | bytes | list | tuple | dict | np.ndarray):
-        return str(result)
-    if result is None or isinstance(result, np.generic):
-        return str(result)
-    raise NotPlain("the result is no plain value and cannot be sent")
+    if result.__class__ is VariableValue:
+        return result.value_disp
+    return str(plain_value(result))
 
 
 # ---- the other side --------------------------------------------------------------------------
