@@ -85,6 +85,13 @@ class ClientAndServerTests(SocketTestCase):
         await client.write("FOO")
         self.assertEqual(await client.errors(), [(-113, "Undefined header")])
 
+    async def test_keepalive(self) -> None:
+        for wanted in (True, False):
+            client = self.client(keepalive=wanted)
+            await client.connect()
+            transport: Any = client._protocol and client._protocol.transport
+            self.assertEqual(bool(transport.getTcpKeepAlive()), wanted)
+
     async def test_blocks(self) -> None:
         client = self.client()
         data = bytes(range(256)) * 40_000

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ITCPTransport
 
 from labnet.errors import LabError, NotConnected
 from labnet.transports.kept import ClientProtocol, no_answer
@@ -19,17 +18,11 @@ class Channel(ClientProtocol):
     """One of the two connections."""
 
     def __init__(self, where: str, keepalive: bool, in_pieces: bool) -> None:
-        super().__init__(where)
-        self._keepalive = keepalive
+        super().__init__(where, keepalive)
         self._large = False  # the last read was
         self._splitter = MessageSplitter(codec.ASYNC_LIMIT, in_pieces)
         self.received: Callable[[Message | Piece], None] = lambda message: None
         self.failed: Callable[[LabError], None] = lambda error: None
-
-    def connectionMade(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(self._keepalive)
 
     def dataReceived(self, data: bytes) -> None:
         size = len(data)

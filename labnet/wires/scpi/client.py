@@ -81,6 +81,8 @@ class ScpiClient:
     With `check_errors` each write and query is followed by ``SYSTem:ERRor?``, and an error there
     fails the request as a `DeviceFault` with the instrument's number and text.
 
+    `keepalive` has the system look for a peer that has vanished.
+
     Methods return Deferreds that fail with a `LabError`: `TimedOut` naming the query and the
     instrument, `NotConnected`, `TooLarge`, `DeviceFault`, `BadArguments` for what would not be one
     message. Nothing is sent twice.
@@ -95,6 +97,7 @@ class ScpiClient:
         answers: str = "",
         marker: str = "",
         check_errors: bool = False,
+        keepalive: bool = True,
         max_response: int = DEFAULT_LIMIT,
         reactor: Any = None,
     ) -> None:
@@ -104,6 +107,7 @@ class ScpiClient:
         self.timeout = timeout
         self.marker = marker
         self.check_errors = check_errors
+        self.keepalive = keepalive
         self.max_response = max_response
         self._ending = parse_ending(terminator)
         self._answers = parse_ending(answers) if answers else self._ending
@@ -118,7 +122,7 @@ class ScpiClient:
         )
 
     def _build(self) -> ScpiClientProtocol:
-        return ScpiClientProtocol(self.where, self._clock)
+        return ScpiClientProtocol(self.where, self._clock, self.keepalive)
 
     # Messages
 

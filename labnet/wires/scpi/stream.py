@@ -20,8 +20,8 @@ MAX_UNREAD = 1 << 20
 class ScpiClientProtocol(ClientProtocol):
     """One connection; one reader at a time. What comes while nobody reads is kept for the next."""
 
-    def __init__(self, where: str, clock: Any) -> None:
-        super().__init__(where)
+    def __init__(self, where: str, clock: Any, keepalive: bool = True) -> None:
+        super().__init__(where, keepalive)
         self._clock = clock
         self._unread = bytearray()
         self._reader: Reader | None = None
