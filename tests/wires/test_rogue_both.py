@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import Any
 
 import numpy as np
+import zmq
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from labnet.device import Device, command, parameter
@@ -180,6 +183,68 @@ class RecordedServer(TestCase):
         with self.assertRaises(NotConnected):
             await self.client(timeout=0.2).get(VOLTS)
         self.server = PlayedServer()
+
+
+class RepServer:
+    """A REP socket in a thread, as a real server has: one request after the other.
+
+    While `held` is clear, requests are taken and not answered.
+    """
+
+    def __init__(self) -> None:
+        self.held, self.ended = Event(), Event()
+        self.held.set()
+        self.recording = Recording()
+        self.requests: list[bytes] = []
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self.context.socket(zmq.REP)
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1", 30_000, 60_000)
+        self.served = deferToThread(self.serve)
+
+    def serve(self) -> None:
+        while not self.ended.is_set():
+            if self.socket.poll(20):
+                self.requests.append(self.socket.recv())
+                self.held.wait()
+                self.socket.send(self.recording.answer("bin", self.requests[-1]) or b"")
+
+    async def stop(self) -> None:
+        self.held.set()
+        self.ended.set()
+        await self.served
+        self.socket.close(0)
+        self.context.term()
+
+
+class RealSockets(TestCase):
+    """A REP socket, which takes no second request before it has answered the first one."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.server = RepServer()
+        self.addCleanup(self.server.stop)
+        self.client = RogueClient(f"127.0.0.1:{self.server.port - 1}", reactor=reactor)
+        self.addCleanup(self.client.close)
+
+    async def test_many_at_once(self) -> None:
+        values = await gatherResults([self.client.get("Toy.Psu.Label") for _ in range(300)])
+        self.assertEqual(set(values), {"plain"})
+
+    async def test_late_answers(self) -> None:
+        self.assertEqual(await self.client.get("Toy.Psu.Label"), "plain")
+        self.server.held.clear()
+        for _ in range(2):
+            with self.assertRaises(TimedOut):
+                await self.client.get("Toy.Psu.Count", timeout=0.1)
+        self.server.held.set()
+        self.assertEqual(await self.client.get("Toy.Psu.Label"), "plain")
+
+    async def test_empty_answers(self) -> None:
+        with self.assertRaises(DeviceFault) as caught:
+            await self.client.request("Toy.Psu.Volts", "unheard_of")
+        self.assertIn("empty", str(caught.exception))
+        self.assertEqual(await self.client.get("Toy.Psu.Label"), "plain")
 
 
 class Supply(Device):
