@@ -123,6 +123,8 @@ class OfferedGrabber(Offered):
 
     def grab(self, dim: str) -> Any:
         """New data: whatever `frame_of` takes. `dim` (``0D`` to ``ND``) is what PyMoDAQ can show.
+
+        Large arrays are sent from where they are, so what is given must not be changed afterwards.
         """
         raise NotReadable(f"{self.name}")
 
