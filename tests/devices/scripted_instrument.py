@@ -143,8 +143,14 @@ class SerialInstrument(Instrument, FileDescriptor):
     def settle(self) -> None:
         select.select([self._far], (), (), 5.0)  # the terminal passes bytes on in its own time
 
-    def stop(self) -> None:
-        """Closes both ends."""
+    def unplug(self) -> None:
+        """The near end is gone, and with it the line."""
         self.stopReading()
         os.close(self._near)
+        self._near = -1
+
+    def stop(self) -> None:
+        """Closes both ends."""
+        if self._near >= 0:
+            self.unplug()
         os.close(self._far)

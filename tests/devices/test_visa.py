@@ -248,6 +248,19 @@ class Ways(VisaCase):
         self.assertEqual(await channel.execute(b"CURVE?"), b"#41024" + data)
         self.assertEqual(await self.ask(session, "NEXT?"), "NEXT?")
 
+    async def test_blocks_of_a_wrong_length(self) -> None:
+        far = self.instrument()
+        session = self.lab(far.resource)
+        far.answers[b"SHORT?"] = b"#41024" + bytes(100) + b"\n"
+        error = await self.assertFailure(session.call("ask_block", "SHORT?"), TimedOut)
+        self.assertIn("only 107 bytes", str(error))
+        far.answers[b"LONG?"] = b"#210" + bytes(range(48, 88)) + b"\n"
+        error = await self.assertFailure(session.call("ask_block", "LONG?"), DeviceFault)
+        self.assertIn("goes on after the block", str(error))
+        far.answers[b"ODD?"] = b"#4zzzzabc\n"
+        await self.assertFailure(session.call("ask_block", "ODD?"), DeviceFault)
+        self.assertEqual(await self.ask(session, "NEXT?"), "NEXT?")
+
     async def test_an_instrument_that_does_not_answer_at_all(self) -> None:
         far = self.instrument()
         far.answers[b"*IDN?"] = b""
@@ -397,6 +410,20 @@ class SerialTests(Ways):
 
     def instrument(self) -> SerialInstrument:
         return SerialInstrument(self)
+
+    async def test_unplugged(self) -> None:
+        """The adapter is pulled out while an answer is awaited."""
+        far = self.instrument()
+        session = self.lab(far.resource, io_timeout=5.0)
+        await self.ask(session, "READY?")
+        asked = far.asked(b"LAST?")
+        pending = self.ask_later(session, "LAST?")
+        await asked
+        far.unplug()
+        await self.assertFailure(pending, LabError)
+        error = await self.assertFailure(self.ask_later(session, "X?"), NotConnected)
+        self.assertIn("ASRL", str(error))
+        self.flushLoggedErrors()
 
 
 del Ways
