@@ -146,7 +146,15 @@ class SectionTests(SynchronousTestCase):
         self.assertEqual(shutter.aliases, ("S1",))
 
     def test_a_function(self) -> None:
+        made = len(own_classes.Meter.made)
         device = self.device(f"driver = {OWN}.make_meter\ngain = 4").make()
+        self.assertEqual(len(own_classes.Meter.made), made)  # not before it is opened
+        self.assertIn("power", device.members)
+        device.connect()
+        self.assertEqual(device.item.gain, 4.0)
+
+    def test_a_function_that_does_not_say_what_it_makes(self) -> None:
+        device = self.device(f"driver = {OWN}.make_something\ngain = 4").make()
         self.assertEqual(device.item.gain, 4.0)
 
     def test_arguments_of_base_classes_and_names_that_are_taken(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from labnet.device import Device
 from labnet.devices.objects.shell import ObjectDevice
+from labnet.specs import hints_of
 
 _HERE = "labnet.devices.objects"
 _PLESTY = ("query", "write", "identity", "get_config_list")
@@ -76,13 +77,16 @@ def as_device(item: Any) -> Device:
 def maker_of(target: Any) -> Callable[..., Device]:
     """What makes a device for a class, or for a function that returns an object, when called.
 
-    An object whose class is known is made when its device is opened, in the device's own thread.
+    An object whose class is known, for a function by what it is annotated to return, is made when
+    its device is opened, in the device's own thread.
     """
-    if not isinstance(target, type):
+    cls = target if isinstance(target, type) else hints_of(target).get("return")
+    if not isinstance(cls, type) or cls.__module__ == "builtins":
         return partial(_made_by, target)
-    if issubclass(target, Device):
-        return target
-    return partial(adapter_of(target).later, target)
+    if issubclass(cls, Device):
+        made: Callable[..., Device] = target
+        return made
+    return partial(adapter_of(cls).later, cls, target)
 
 
 def defaults_of(target: Any) -> Mapping[str, Any]:

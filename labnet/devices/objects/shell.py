@@ -41,9 +41,11 @@ class ObjectDevice(Device):
             self._describe()
 
     @classmethod
-    def later(cls: type[_Shell], target: type, **arguments: Any) -> _Shell:
-        """Stands for an object of the class `target` that is made when the device is opened."""
-        return cls(target, partial(target, **arguments))
+    def later(
+        cls: type[_Shell], target: type, make: Callable[..., Any], /, **arguments: Any
+    ) -> _Shell:
+        """Stands for an object of the class `target`, which `make` makes when it is opened."""
+        return cls(target, partial(make, **arguments))
 
     @classmethod
     def around(cls: type[_Shell], item: Any) -> _Shell:
