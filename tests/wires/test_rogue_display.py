@@ -43,6 +43,24 @@ class DisplayTests(SynchronousTestCase):
         self.assertLessEqual(max(map(len, text.splitlines())), 1000)
         self.assertLess(len(shown(np.zeros((512, 512), np.uint16), "{}", None)), 1000)
 
+    @given(st.lists(st.floats() | st.integers(-10**9, 10**9).map(float), max_size=120),
+           st.sampled_from(["{}", "{:.3f}", "{:#.3g}", "{:>30}"]))  # fmt: skip
+    def test_as_numpy_writes_them(self, values: list[float], disp: str) -> None:
+        array = np.array(values, float)
+        told = np.array2string(
+            array, separator=", ", formatter={"all": disp.format}, threshold=10_000,
+            max_line_width=1000,
+        )  # fmt: skip
+        self.assertEqual(shown(array, disp, None), told)
+        whole = np.arange(len(values) * 7)
+        self.assertEqual(
+            shown(whole, "{:#x}", None),
+            np.array2string(
+                whole, separator=", ", formatter={"all": "{:#x}".format}, threshold=10_000,
+                max_line_width=1000,
+            ),
+        )  # fmt: skip
+
     def test_enums(self) -> None:
         enum = {0: "Off", 1: "On"}
         for value, told in ((0, "Off"), (np.int64(1), "On"), (9, "INVALID: 9"),
