@@ -19,7 +19,6 @@ from labnet.errors import BadArguments, LabError, NotConnected, NotWritable, Unk
 from labnet.logs import Logger
 from labnet.wires.pymodaq.codec import (
     MAX_MESSAGE,
-    PLAIN,
     Generation,
     Identify,
     Info,
@@ -307,6 +306,6 @@ def check_number(value: Any, what: str) -> float:
 
 
 __all__ = [
-    "MAX_INFOS", "PLAIN", "Ask", "Clock", "Line", "Manners", "Module", "Path", "check_number",
+    "MAX_INFOS", "Ask", "Clock", "Line", "Manners", "Module", "Path", "check_number",
     "order",
 ]  # fmt: skip
