@@ -123,6 +123,19 @@ class BadInputTests(RogueCase):
             self.assertIn(b"parts", reply)
             self.assertEqual(empty, b"")
 
+    def test_long_requests_that_wait(self) -> None:
+        server = ToyServer(
+            self.clock, lab=self.lab, common=ServeOptions(devices=parts_of("toy")), root="Toy",
+            max_request=4096,
+        )  # fmt: skip
+        client = server.client()
+        client.send("bin", b"", encode_binary("Toy.Psu.Slow", "__call__", (1.0,)))
+        long = encode_binary("Toy.Psu.Label", "set", ("x" * 4000,))
+        answers = [client.send("bin", b"", long) for _ in range(4)]
+        self.assertEqual([bool(answer) for answer in answers], [False, False, True, True])
+        self.clock.advance(1.0)
+        self.assertEqual(list(map(read_reply, client.came("bin"))), [1.0, None, None])
+
     def test_a_value_that_is_an_update(self) -> None:
         """Only a server may name PyRogue's classes."""
         from labnet.wires.rogue.pickles.writer import dumps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,16 @@ class WritingTests(RogueCase):
         for interval in (-1, 1e-9, float("nan"), float("inf"), "x", None):
             self.assertIn("poll interval", self.refused(path, "setPollInterval", interval))
         self.assertIn("not polled", self.refused("Toy.Time", "setPollInterval", 1))
+
+
+class ProtocolTests(RogueCase):
+    def test_all_protocols_of_pickle(self) -> None:
+        for protocol in range(6):
+            values = np.array([1.5, float(protocol)])
+            request = {"path": "Toy.Psu.Wave", "attr": "set", "args": (values,), "kwargs": {}}
+            replies = self.client.send("bin", b"", pickle.dumps(request, protocol))
+            self.assertEqual(replies, [[b"", pickle.dumps(None, 4)]], protocol)
+            self.assertEqual(self.ask("Toy.Psu.Wave", "get").tolist(), values.tolist())
 
 
 class LenientTests(RogueCase):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_WAITING: Final = 1000
 """Requests of one client that may wait for the one under way."""
+MAX_HELD: Final = 2
+"""How many of the longest requests those may amount to in bytes."""
 
 
 class RogueProtocol:
@@ -27,7 +29,7 @@ class RogueProtocol:
     `staged` are the values that it has set with ``write=False``.
     """
 
-    __slots__ = ("_busy", "_port", "_waiting", "peer", "session", "staged")
+    __slots__ = ("_busy", "_held", "_port", "_waiting", "peer", "session", "staged")
 
     def __init__(self, port: RequestPort, peer: Peer, session: Session) -> None:
         self._port = port
@@ -35,6 +37,7 @@ class RogueProtocol:
         self.session = session
         self.staged: dict[LabVariable, Any] = {}
         self._busy = False
+        self._held = 0
         self._waiting: deque[tuple[Sequence[bytes], bytes]] = deque()
 
     @property
@@ -51,10 +54,15 @@ class RogueProtocol:
             body = rest[-1]
         if not self._busy:
             self._begin(envelope, body)
-        elif len(self._waiting) < MAX_WAITING:
+        elif self._has_room(body):
+            self._held += len(body)
             self._waiting.append((envelope, body))
         else:
             self._reply(envelope, self._port.too_many())
+
+    def _has_room(self, body: bytes) -> bool:
+        room = MAX_HELD * self._port.max_request - self._held
+        return len(self._waiting) < MAX_WAITING and len(body) <= room
 
     def _begin(self, envelope: Sequence[bytes], body: bytes) -> None:
         port = self._port
@@ -81,7 +89,9 @@ class RogueProtocol:
         self._reply(envelope, reply)
         self._busy = False
         while self._waiting and not self._busy:
-            self._begin(*self._waiting.popleft())
+            envelope, body = self._waiting.popleft()
+            self._held -= len(body)
+            self._begin(envelope, body)
         port.answered()
 
     def _reply(self, envelope: Sequence[bytes], reply: bytes) -> None:

@@ -157,6 +157,7 @@ class RequestPort(ZmqServerProtocol):
         self._encode = codec.text_reply if text else codec.binary_reply
         self._error = codec.text_error if text else codec.binary_error
         self._max_reply = options.max_reply
+        self.max_request = options.max_request
         self._find = server.tree.find
         self._publisher = server.tree.publisher
         self._wire_log = server.wire_log
