@@ -153,6 +153,15 @@ class ActuatorTests(SynchronousTestCase):
         self.assertEqual(shown(answers), [("Info", "slide has failed")])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_positions_that_nobody_reports(self) -> None:
+        """An actuator that does not say by itself that it has moved is looked at now and then."""
+        program = self.program(D, push_positions=True)
+        *_, first = program.heard()
+        self.assertEqual(shown([first]), [("position_is", 1.25)])
+        self.assertEqual(program.heard(3.0), [])
+        self.slide.at = 7.0
+        self.assertEqual(shown(program.heard(3.0)), [("position_is", 7.0)])
+
     def test_positions_that_change_by_themselves(self) -> None:
         program = self.program(D, push_positions=True, report=0.2)
         program.heard()

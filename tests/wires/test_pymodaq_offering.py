@@ -14,6 +14,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -31,7 +32,7 @@ from labnet.wires.pymodaq.codec import (
 )
 from labnet.wires.pymodaq.hardware import Manners
 from labnet.wires.pymodaq.offered import Offered, OfferedActuator
-from labnet.wires.pymodaq.offering import FIRST_PAUSE, LONGEST_PAUSE, Offer, offer
+from labnet.wires.pymodaq.offering import FIRST_PAUSE, LONGEST_PAUSE, SETTLING, Offer, offer
 from tests.wires.pymodaq_toy import Eye, Slide, shown
 
 
@@ -178,8 +179,6 @@ class PauseTests(SynchronousTestCase):
                 self.factory = factory
                 return dialled[-1]
 
-        from twisted.internet.testing import StringTransport
-
         endpoint: Any = Endpoint()
         service = Offer(OfferedActuator, endpoint, Manners(), reactor=clock, clock=clock)
         service.startService()
@@ -305,7 +304,37 @@ class ReadyTests(SynchronousTestCase):
         self.assertEqual(len(closed), 1)
         connected = service.when_connected()
         stopping = service.stopService()
+        clock.advance(SETTLING)
         clock.advance(0)
         self.successResultOf(stopping)
         self.failureResultOf(connected, NotConnected)
         self.assertEqual(len(closed), 2)
+
+    def test_an_attempt_is_not_cut_off(self) -> None:
+        """A program that accepts while the offer ends still hears who it is, and goodbye."""
+        clock = Clock()
+        dialled: list[Deferred[Any]] = []
+
+        class Endpoint:
+            def connect(self, factory: Factory) -> Deferred[Any]:
+                dialled.append(Deferred())
+                self.factory = factory
+                return dialled[-1]
+
+        endpoint: Any = Endpoint()
+        service = Offer(OfferedActuator, endpoint, Manners(), reactor=clock, clock=clock)
+        service.startService()
+        stopping = service.stopService()
+        self.assertNoResult(stopping)
+        protocol: Any = endpoint.factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        dialled[0].callback(protocol)
+        clock.advance(0)
+        heard = Decoder(FROM_HARDWARE, {Generation.C4}).feed(transport.value())
+        self.assertEqual((heard[0], heard[-1]), (Identify("ACTUATOR"), Quit()))
+        self.assertTrue(transport.disconnecting)
+        protocol.connectionLost(Failure(ConnectionLost()))
+        clock.advance(0)
+        self.successResultOf(stopping)
+        self.assertEqual(clock.getDelayedCalls(), [])

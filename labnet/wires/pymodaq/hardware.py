@@ -66,6 +66,8 @@ from labnet.wires.pymodaq.sending import same_units
 
 WAITING = 64
 """Orders that may be under way; more are not read."""
+LOOK = 1.0
+"""Seconds between two looks at a position whose changes are to be sent, at least."""
 DRAIN = 5.0
 
 _NO_LINGER = struct.pack("ii", 0, 0)
@@ -132,6 +134,8 @@ class HardwareProtocol(ClientProtocol):
         self._tree = tree
         self._told = {path: setting.value for path, setting in tree.walk()}
         self.say(Infos(write_settings(tree)))
+        if self.manners.push_positions:
+            self._watch_position()
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = self._clock.seconds()
@@ -411,6 +415,12 @@ class HardwareProtocol(ClientProtocol):
         """The actuator is elsewhere; the other side hears of it where that is wanted."""
         if self.manners.push_positions and not self._moves and where != self._last_pushed:
             self._later("push", self.manners.report, self._push_position)
+
+    def _watch_position(self) -> None:
+        """Not every actuator says by itself that it has moved."""
+        self._later("watch", max(LOOK, self.manners.report), self._watch_position)
+        if not self.full:
+            self._push_position()
 
     def _push_position(self) -> None:
         if isinstance(self.module, OfferedActuator) and not self._moves:

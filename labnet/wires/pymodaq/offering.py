@@ -15,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from labnet.errors import LabError, NotConnected
@@ -27,6 +28,8 @@ from labnet.wires.pymodaq.offered import Offered, module_of
 
 PORT = 6341
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+SETTLING = 1.0
+"""Seconds that an attempt to connect may still take when the offer ends."""
 BRIEF = 5.0
 """Seconds; a connection that the other side ends sooner counts as one that could not be made."""
 
@@ -54,13 +57,30 @@ class _Endpoint:
         self._endpoint = endpoint
         self._where = where
         self._ready = ready
+        self.dialling = False
+        self._waiting: list[Deferred[None]] = []
 
     def connect(self, factory: Any) -> Any:
         try:
             self._ready()
         except Exception:
             return fail()
-        return self._endpoint.connect(factory)
+        self.dialling = True
+        attempt: Any = self._endpoint.connect(factory)
+        return attempt.addBoth(self._done)
+
+    def _done(self, result: Any) -> Any:
+        self.dialling = False
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None)
+        return result
+
+    def settled(self) -> Deferred[None]:
+        """Fires at the end of the attempt that is under way."""
+        waiting: Deferred[None] = Deferred(lambda one: self._waiting.remove(one))
+        self._waiting.append(waiting)
+        return waiting
 
     def __repr__(self) -> str:
         return self._where
@@ -182,12 +202,22 @@ class Offer(Service):
         steps = min(max(failures, self._brief), 20)
         return min(FIRST_PAUSE * 1.5**steps, LONGEST_PAUSE) * (1.0 + 0.1 * random())
 
+    async def _settled(self) -> None:
+        """An attempt that is cut off might leave the program with a silent connection."""
+        try:
+            await self._endpoint.settled().addTimeout(min(SETTLING, self._drain), self._clock)
+        except TimeoutError:
+            return
+        await deferLater(self._clock, 0)  # the service learns of the connection after the endpoint
+
     async def _stop(self) -> None:
         service: Any = self._service
         self._service = None
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.errback(NotConnected(f"{self.where} is dialled no more"))
+        if self._endpoint.dialling:
+            await self._settled()
         protocol = self.connection
         if protocol is not None:
             protocol.quit()
