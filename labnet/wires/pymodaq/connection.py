@@ -79,6 +79,11 @@ class ModuleConnection(Protocol):
         """The generations that it may be of."""
         return self._decoder.among
 
+    @property
+    def generation(self) -> Generation | None:
+        """Its generation, if that is known."""
+        return self._decoder.generation
+
     def connectionMade(self) -> None:
         self._pace = Pace(self.transport, self._handle, self._owner.clock)  # type: ignore[arg-type]
         # One that never says what it is has begun a message that never ends.
@@ -112,7 +117,7 @@ class ModuleConnection(Protocol):
         """Handles some of what has come; whether there is more."""
         messages = self._messages
         while budget > 0 and not self._reason:
-            if not messages and not self._read():
+            if not messages and not (self._data and self._read()):
                 break
             while messages and budget > 0 and not self._reason:
                 self._dispatch(messages.popleft())
@@ -122,9 +127,7 @@ class ModuleConnection(Protocol):
         return bool(messages or self._data) and not self._reason
 
     def _read(self) -> bool:
-        """Reads a slice of what has come; whether there was any."""
-        if not self._data:
-            return False
+        """Reads a slice of what has come; true, as there is some."""
         data = self._data.popleft()
         wanted = self._decoder.wanted
         size = wanted if wanted > SLICE else SLICE

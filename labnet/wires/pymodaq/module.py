@@ -78,6 +78,8 @@ class Line(Protocol):
 
     @property
     def among(self) -> Among: ...
+    @property
+    def generation(self) -> Generation | None: ...
     def send(self, data: bytes) -> None: ...
     def drop(self, reason: str) -> None: ...
 
@@ -142,8 +144,7 @@ class Module:
     @property
     def generation(self) -> Generation | None:
         """The generation of its messages, as soon as they have told."""
-        among = self._line.among
-        return next(iter(among)) if len(among) == 1 else None
+        return self._line.generation
 
     # What comes
 
@@ -200,7 +201,7 @@ class Module:
 
     def _speak(self) -> Generation:
         """A generation whose orders it understands, as far as that is known."""
-        known = self.generation
+        known = self._line.generation
         if known is None:  # for all that does not hold numbers, B is as good as any C
             return Generation.B
         return known
