@@ -375,6 +375,10 @@ class Session:
     def _refused(self, verb: str, node: Node) -> Hold | None:
         return self._locks.refusal(self.owner, node, verb)
 
+    def shut_out(self, verb: str, node: Node) -> bool:
+        """Whether another's lock stands in the way of `verb` now."""
+        return self._locks.count > 0 and self._refused(verb, node) is not None
+
     def check(self, verb: str, needs: Iterable[Node]) -> None:
         """Raises `Locked` if another's lock stands in the way of `verb` on any of the nodes."""
         locks = self._locks

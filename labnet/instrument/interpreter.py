@@ -94,12 +94,10 @@ class InstrumentChannel(MessageChannel):
         if program is None or program.undefined or self._own is not None:
             program = self._program(message)
         exchange = Exchange(self, program, timeout, terminator)
-        if not self.session.wait_for_locks:
-            return exchange.start()
-        clear = self.when_unlocked()
-        if clear.called and not clear.paused and not isinstance(clear.result, Failure):
-            return exchange.start()
-        return clear.addCallbacks(lambda _: exchange.start(), self._not_clear)
+        if self.session.wait_for_locks and self.session.shut_out("message", self.node):
+            clear = self.when_unlocked()
+            return clear.addCallbacks(lambda _: exchange.start(), self._not_clear)
+        return exchange.start()
 
     def _not_clear(self, failure: Failure) -> bytes:
         failure.trap(LabError)
