@@ -45,32 +45,35 @@ class ControlCase(TestCase):
         await process.wait_for("ready", SLOW)
         return process
 
-    async def actuator(self, version: str, **manners: Any) -> tuple[PeerProcess, Actuator]:
-        """The client class of a version, with made-up hardware, as an actuator."""
-        driver = await self.started(
-            version, "pymodaq_client", "ACTUATOR", await self.listen(**manners)
-        )
-        await driver.ask("dial")
-        return driver, await self.modules.actuator()
-
-    async def grabber(self, version: str) -> tuple[PeerProcess, Grabber]:
-        """The same as a detector."""
-        driver = await self.started(version, "pymodaq_client", "GRABBER", await self.listen())
-        await driver.ask("dial")
-        return driver, await self.modules.grabber()
-
-    def each_version(self) -> list[str]:
+    async def dialled(self, kind: str) -> list[tuple[str, PeerProcess, Any]]:
+        """The client class of each version, with made-up hardware, and the proxy for it."""
         for version in VERSIONS:
             peer(f"pymodaq-{version}")
-        return list(VERSIONS)
+        port = str(await self.listen())
+        drivers = [
+            start(self, f"pymodaq-{version}", "pymodaq_client", kind, port) for version in VERSIONS
+        ]
+        found = []
+        for version, driver in zip(VERSIONS, drivers, strict=True):
+            await driver.wait_for("ready", SLOW)
+            await driver.ask("dial")
+            found.append((version, driver, await self.modules.module()))
+        return found
+
+    async def actuators(self) -> list[tuple[str, PeerProcess, Actuator]]:
+        """One of each version."""
+        return await self.dialled("ACTUATOR")
+
+    async def grabbers(self) -> list[tuple[str, PeerProcess, Grabber]]:
+        """One of each version."""
+        return await self.dialled("GRABBER")
 
 
 class ClientClassTests(ControlCase):
     """PyMoDAQ's own TCPClient class; the hardware behind it is made up by the driver."""
 
     async def test_moves(self) -> None:
-        for version in self.each_version():
-            driver, actuator = await self.actuator(version)
+        for version, driver, actuator in await self.actuators():
             self.assertEqual(await actuator.position(), 1.25)
             self.assertLessEqual({actuator.generation} - {None}, VERSIONS[version])
             told: list[float] = []
@@ -84,8 +87,7 @@ class ClientClassTests(ControlCase):
             self.assertEqual(actuator.units, "mm")
 
     async def test_settings(self) -> None:
-        for version in self.each_version():
-            driver, actuator = await self.actuator(version)
+        for _, driver, actuator in await self.actuators():
             assert actuator.settings is not None
             values = {path: setting.value for path, setting in actuator.settings.walk()}
             self.assertEqual(
@@ -118,8 +120,7 @@ class ClientClassTests(ControlCase):
 
     async def test_frames(self) -> None:
         frames = {"0D": (1,), "1D": (100,), "2D": (20, 30), "ND": (3, 4, 5)}
-        for version in self.each_version():
-            driver, grabber = await self.grabber(version)
+        for version, driver, grabber in await self.grabbers():
             for dimension, shape in frames.items():
                 await driver.ask("frame", dimension, shape)
                 frame = await grabber.grab(cast(Any, dimension))
@@ -137,8 +138,7 @@ class ClientClassTests(ControlCase):
             self.assertEqual((await pushed).arrays[0].size, 60)
 
     async def test_unasked_positions_and_ends(self) -> None:
-        for version in self.each_version():
-            driver, actuator = await self.actuator(version)
+        for _, driver, actuator in await self.actuators():
             told: Deferred[Any] = Deferred()
             actuator.on_position = told.callback
             await driver.ask("push_position", 7.5)
@@ -151,8 +151,7 @@ class ClientClassTests(ControlCase):
             await self.assertFailure(actuator.position(), NotConnected)
 
     async def test_killed_while_it_moves(self) -> None:
-        for version in self.each_version():
-            driver, actuator = await self.actuator(version)
+        for _, driver, actuator in await self.actuators():
             begun: Deferred[Any] = Deferred()
             actuator.on_position = begun.callback
             moving = actuator.move_abs(99.0)
@@ -162,8 +161,7 @@ class ClientClassTests(ControlCase):
             await self.assertFailure(moving, NotConnected)
 
     async def test_a_client_that_is_sent_away_notices(self) -> None:
-        for version in self.each_version():
-            driver, actuator = await self.actuator(version)
+        for _, driver, actuator in await self.actuators():
             await driver.wait_for("connected")
             actuator.close()
             ended: Deferred[str] = Deferred()
