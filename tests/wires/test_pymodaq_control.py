@@ -32,6 +32,7 @@ from labnet.wires.pymodaq.codec import (
     Quit,
     SendData,
     SetInfo,
+    Status,
     StopMotion,
     XAxis,
     YAxis,
@@ -621,7 +622,7 @@ class BadModuleTests(ControlCase):
         self.check_dropped(position, "GRABBER")
 
     def test_unknown_words_and_second_names(self) -> None:
-        for word in (b"Status", b"move_abs", b"GRABBER", b"ACTUATOR", b"\xff\xfe"):
+        for word in (b"Server Closed", b"move_abs", b"GRABBER", b"ACTUATOR", b"\xff\xfe"):
             self.check_dropped(len(word).to_bytes(4, "big") + word)
 
     def test_a_flood_is_taken_in_turns(self) -> None:
@@ -654,7 +655,9 @@ class BadModuleTests(ControlCase):
             self.assertIn(module.ended, ("its connection is lost", "it has gone inside a message"))
         self.assertEqual(clock.getDelayedCalls(), [])
 
-    def test_it_asks_for_another_s_frame(self) -> None:
-        fake, _ = self.pair()
-        fake.say(SendData("0D"))
+    def test_what_is_passed_over(self) -> None:
+        fake, actuator = self.pair()
+        fake.say(SendData("0D"), Status())
         self.assertFalse(fake.dropped)
+        fake.is_at(2.0)
+        self.assertEqual(actuator.last, 2.0)

@@ -46,6 +46,7 @@ from labnet.wires.pymodaq.messages import (
     Quit,
     SendData,
     SetInfo,
+    Status,
     StopMotion,
     XAxis,
     YAxis,
@@ -222,6 +223,6 @@ __all__ = [
     "Axis", "CheckPosition", "Data", "DataToExport", "Decoder", "Done", "Generation",
     "GetActuatorValue", "Identify", "Info", "InfoXml", "Infos", "Kind", "Malformed", "Message",
     "MoveAbs", "MoveDone", "MoveHome", "MoveRel", "Parts", "PositionIs", "Quit", "SendData",
-    "SetInfo", "Setting", "StopMotion", "XAxis", "YAxis", "dim_of", "encode", "encode_bytes",
+    "SetInfo", "Setting", "Status", "StopMotion", "XAxis", "YAxis", "dim_of", "encode", "encode_bytes",
     "generation", "plain_frame", "position", "read_settings", "write_settings",
 ]  # fmt: skip

@@ -177,6 +177,13 @@ class Quit(Message):
     word: ClassVar[str] = "Quit"
 
 
+@dataclass(frozen=True, slots=True)
+class Status(Message):
+    """A word that PyMoDAQ's servers know and do nothing about, and LabVIEW's example has."""
+
+    word: ClassVar[str] = "Status"
+
+
 # From the controlling side.
 
 
@@ -348,6 +355,7 @@ FROM_HARDWARE: _Readers = {
     "x_axis": (XAxis, _read_axis),
     "y_axis": (YAxis, _read_axis),
     "Quit": (Quit(), None),
+    "Status": (Status(), None),
     **_ASKING,  # a client may ask the server to ask the one that grabs
 }
 """The words of the hardware side: a message that is always the same, or a class and its reader."""

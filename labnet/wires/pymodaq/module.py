@@ -28,6 +28,7 @@ from labnet.wires.pymodaq.codec import (
     Message,
     SendData,
     SetInfo,
+    Status,
     encode_bytes,
 )
 from labnet.wires.pymodaq.generations import Among
@@ -127,6 +128,7 @@ class Module:
             InfoXml: self._info_xml,
             Info: self._info,
             SendData: self._relay,
+            Status: _nothing,
             Identify: self._again,
         }
         self._hurry = clock.callLater(manners.introduction, self.introduce)
