@@ -384,6 +384,13 @@ class Device:
     def probe(self) -> Any:
         """Asks the instrument for a sign of life; when that fails, the device is taken for lost."""
 
+    def means_lost(self, error: BaseException) -> bool:
+        """Whether an exception of one of its methods says that the instrument is gone.
+
+        Then the device is taken for lost, and `connect` is called until it is back.
+        """
+        return False
+
     def locked(self, path: str, holder: str, wait: float) -> Any:
         """A client, `holder`, has locked the device, or what is at `path` in it.
 

@@ -70,6 +70,8 @@ class DeviceQueue:
         self.blocking = blocking
         #: Why the device cannot be used, or None when it can.
         self.unavailable: str | None = None
+        #: Is told what the device raises, before the caller is.
+        self.raised: Callable[[BaseException], None] | None = None
         #: Seconds that a call may take where neither wire nor command says so; None: the section's.
         self.limit: float | None = None
         self.counts = {"done": 0, "failed": 0, "refused": 0, "timed_out": 0, "dropped": 0}
@@ -280,6 +282,8 @@ class DeviceQueue:
             return error
         if isinstance(error, CancelledError):
             return Cancelled(f"{what} was cancelled")
+        if self.raised is not None:
+            self.raised(error)
         kind = type(error).__name__
         if verb == "poll":  # whoever polls says so once, not each time
             return DeviceFault(str(error), kind)

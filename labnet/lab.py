@@ -222,11 +222,18 @@ class Lab:
             device.parts = Parts(self, node)
         self._polls[node] = Poller(self, node)
         self._supervisors[node] = Supervisor(self, node, retry or self.retry)
+        if type(device).means_lost is not Device.means_lost:
+            node.device_queue.raised = partial(self._raised, node)
         self.device_locks.adopt(node)
         node.each(self._wire_up)
         self._supervisors[node].begin()
         self.registry.announce(node)
         return node
+
+    def _raised(self, node: DeviceNode, error: BaseException) -> None:
+        supervisor = self._supervisors.get(node)
+        if supervisor is not None and node.device.means_lost(error):
+            supervisor.reported(f"{type(error).__name__}: {error}")
 
     def _hop(self, queue: DeviceQueue, function: Callable[..., Any], *args: Any) -> None:
         """Calls `function` in the reactor's thread: now, or before any later result of a call."""

@@ -60,6 +60,46 @@ class SupervisedCase(SynchronousTestCase):
         return str(self.failureResultOf(self.session.get("power"), NotConnected).value)
 
 
+class Hanging(FakeDevice):
+    """Says which of its exceptions mean that the instrument is gone."""
+
+    def means_lost(self, error: BaseException) -> bool:
+        return isinstance(error, ConnectionError)
+
+
+class MeansLostTests(SupervisedCase):
+    """A device whose exceptions say that it is lost."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.device = Hanging("zero", power=1.0)
+        self.attach()
+        self.device.answer("hang_up", self.hang_up)
+        self.device.answer("err", self.err)
+
+    def hang_up(self) -> None:
+        raise ConnectionResetError("the other end has gone")
+
+    def err(self) -> None:
+        raise RuntimeError("too hot")
+
+    def test_it_is_lost_and_opened_again(self) -> None:
+        self.listen("meter")
+        failure = self.failureResultOf(self.session.call("hang_up"), DeviceFault)
+        self.assertEqual(failure.value.kind, "ConnectionResetError")
+        said = "meter is not connected: ConnectionResetError: the other end has gone"
+        self.assertEqual(self.refused(), said)
+        self.lab.advance(1)
+        self.assertEqual(self.lab.wait(self.session.get("power")).value, 1.0)
+        self.assertIn(("lost", "meter"), self.heard)
+        self.assertIn(("back", "meter"), self.heard)
+
+    def test_other_exceptions_leave_it_as_it_is(self) -> None:
+        self.failureResultOf(self.session.call("err"), DeviceFault)
+        self.assertEqual(self.lab.wait(self.session.get("power")).value, 1.0)
+        self.assertEqual(self.opened(), 1)
+
+
 class OpeningTests(SupervisedCase):
     """A device that cannot be opened at start."""
 

@@ -12,6 +12,7 @@ from labnet.devices.objects.kinds import as_device, maker_of
 from labnet.errors import DeviceFault, NotConnected, OutOfRange
 from labnet.instrument.model import words_of
 from labnet.service import Lab
+from labnet.supervision import RETRY, Retry
 from labnet.values import FLOAT, EnumKind, Limits
 from tests.devices.bench import BenchCase
 from tests.devices.own_classes import Asynchronous, Meter, Shutter
@@ -64,8 +65,8 @@ class LabTests(TestCase):
 
     timeout = 20
 
-    def lab(self, item: Any) -> Any:
-        lab = Lab()
+    def lab(self, item: Any, retry: Retry = RETRY) -> Any:
+        lab = Lab(retry=retry)
         self.addCleanup(lab.stop)
         lab.add("meter", item)
         return lab.session(device="meter")
@@ -101,6 +102,33 @@ class LabTests(TestCase):
         self.assertIn("there is no such port", str(error))
         self.flushLoggedErrors()
 
+    async def test_a_connection_that_ends(self) -> None:
+        """The object is made anew."""
+        session = self.lab(maker_of(Meter)(port="a", name="x"), Retry(0.01, 0.05))
+        await session.set("wavelength", 800)
+        first, back = Meter.made[-1], Deferred[None]()
+
+        def heard(updates: list[Any]) -> None:
+            if any(update.what == "back" for update in updates):
+                back.callback(None)
+
+        session.subscribe(["meter"], heard)
+        self.patch(Meter, "zero", _broken_pipe)
+        error = await self.assertFailure(session.call("zero"), DeviceFault)
+        self.assertEqual(error.kind, "BrokenPipeError")
+        await back
+        self.assertEqual((await session.get("wavelength")).value, 633.0)
+        self.assertIsNot(Meter.made[-1], first)
+        self.assertEqual(first.events, ["open", "close"])
+        self.flushLoggedErrors()
+
+    async def test_an_object_made_elsewhere_is_not_made_anew(self) -> None:
+        meter = Meter("a", "b")
+        session = self.lab(meter)
+        self.patch(Meter, "zero", _broken_pipe)
+        await self.assertFailure(session.call("zero"), DeviceFault)
+        self.assertEqual((await session.get("power")).value, 1e-3)
+
     async def test_coroutines_run_in_the_reactor(self) -> None:
         device = as_device(Asynchronous())
         self.assertFalse(device.blocking)
@@ -113,6 +141,10 @@ class LabTests(TestCase):
         session = self.lab(meter)
         await session.set("shutter.is_open", True)
         self.assertIs(meter.shutter.is_open, True)  # type: ignore[attr-defined]
+
+
+def _broken_pipe(meter: Meter, seconds: float = 1.0) -> float:
+    raise BrokenPipeError("the instrument has hung up")
 
 
 class Frame:

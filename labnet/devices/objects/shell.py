@@ -14,6 +14,8 @@ from labnet.logs import Logger
 from labnet.specs import Identity, first_paragraph
 
 log = Logger()
+#: Of pyserial, pyvisa, pyusb and paramiko.
+_LOST = {"SerialException", "InvalidSession", "USBError", "NoValidConnectionsError"}
 _Shell = TypeVar("_Shell", bound="ObjectDevice")
 
 
@@ -82,6 +84,13 @@ class ObjectDevice(Device):
             finally:
                 self._drop()
                 end_loop()
+
+    def means_lost(self, error: BaseException) -> bool:
+        """A connection that has ended, in the words of the usual libraries."""
+        if self._make is None:
+            return False  # nobody here can make the object anew
+        lost = isinstance(error, ConnectionError | EOFError)
+        return lost or any(cls.__name__ in _LOST for cls in type(error).__mro__)
 
     def _put_away(self) -> None:
         """Closes what is left of an object that was lost."""
