@@ -223,6 +223,6 @@ __all__ = [
     "Axis", "CheckPosition", "Data", "DataToExport", "Decoder", "Done", "Generation",
     "GetActuatorValue", "Identify", "Info", "InfoXml", "Infos", "Kind", "Malformed", "Message",
     "MoveAbs", "MoveDone", "MoveHome", "MoveRel", "Parts", "PositionIs", "Quit", "SendData",
-    "SetInfo", "Setting", "Status", "StopMotion", "XAxis", "YAxis", "dim_of", "encode", "encode_bytes",
-    "generation", "plain_frame", "position", "read_settings", "write_settings",
+    "SetInfo", "Setting", "Status", "StopMotion", "XAxis", "YAxis", "dim_of", "encode",
+    "encode_bytes", "generation", "plain_frame", "position", "read_settings", "write_settings",
 ]  # fmt: skip
