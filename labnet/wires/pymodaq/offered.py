@@ -285,7 +285,9 @@ def _channels(
     for (_, unit), channels in groups.items():
         labels, arrays = zip(*channels, strict=True)
         dim, nav = dim_of(arrays[0]), _navigation(arrays[0])
-        about = {"dim": dim, "labels": labels, "nav_indexes": nav, "extra": extra}
+        about: dict[str, Any] = {
+            "dim": dim, "labels": labels, "nav_indexes": nav, "extra": extra,
+        }  # fmt: skip
         found.append(
             Data(name, arrays, timestamp=timestamp, units=unit, origin=name, **about)
         )
