@@ -18,8 +18,8 @@ from labnet.devices.visa.session import (
     VisaSession,
     words,
 )
-from labnet.devices.visa.settings import Settings, Termination
-from labnet.errors import DeviceFault, LabError, NotConnected, OutOfRange, quote
+from labnet.devices.visa.settings import Settings, Termination, check_least
+from labnet.errors import DeviceFault, LabError, NotConnected, quote
 from labnet.framing.blocks import decode_text, encode_text, find_block, take_block
 from labnet.logs import Logger
 from labnet.specs import Identity
@@ -93,16 +93,7 @@ class VisaDevice(Device):
         stop_bits: Literal["one", "one_and_a_half", "two"] | None = None,
         flow_control: Literal["none", "xon_xoff", "rts_cts", "dtr_dsr"] | None = None,
     ) -> None:
-        for name, value, low in (
-            ("io_timeout", io_timeout, 0.001),
-            ("open_timeout", open_timeout, 0.001),
-            ("service_interval", service_interval, 0.01),
-            ("probe", probe, 0.0),
-            ("chunk_size", chunk_size, 1),
-            ("longest_answer", longest_answer, 1),
-        ):
-            if not value >= low:
-                raise OutOfRange(name, value, low)
+        check_least(probe=(probe, 0.0), service_interval=(service_interval, 0.01))
         self._settings = Settings(
             resource,
             backend,
@@ -124,19 +115,22 @@ class VisaDevice(Device):
         quiet = self._settings.is_stream and service == "auto"
         self._service: Service = "off" if quiet else service
         if self._service in ("auto", "poll"):
-            self.add_parameter(
-                "status_byte",
-                int,
-                getter=self._poll,
-                poll=service_interval,
-                touches=("service_request",),
-                help="the status byte, by a serial poll",
-            )
+            self._add_status_byte(service_interval)
         ask, tell = (self._ask_well, self._tell_well) if errors else (self._ask, self._tell)
         (declared or Declared()).add_to(self, ask, tell)
         self._held: set[str] = set()
         if lock:  # only then the lab tells it of locks, for which it needs its thread
             self.__class__ = LockingVisaDevice
+
+    def _add_status_byte(self, interval: float) -> None:
+        self.add_parameter(
+            "status_byte",
+            int,
+            getter=self._poll,
+            poll=interval,
+            touches=("service_request",),
+            help="the status byte, by a serial poll",
+        )
 
     # Opening and closing
 

@@ -11,7 +11,7 @@ from typing import Any
 from pyvisa.constants import InterfaceType
 from pyvisa.rname import ResourceName
 
-from labnet.errors import shorten
+from labnet.errors import OutOfRange, shorten
 
 _WORDS = {"lf": b"\n", "crlf": b"\r\n", "cr": b"\r", "none": b"", "": b""}
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[nrt0\\])")
@@ -66,6 +66,13 @@ class Settings:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_least(
+            io_timeout=(self.io_timeout, 0.001),
+            open_timeout=(self.open_timeout, 0.001),
+            query_delay=(self.query_delay, 0.0),
+            chunk_size=(self.chunk_size, 1),
+            longest_answer=(self.longest_answer, 1),
+        )
         parsed = ResourceName.from_string(self.resource)  # raises ValueError for no such name
         kind = parsed.interface_type_const
         is_serial = kind == InterfaceType.asrl
@@ -86,6 +93,13 @@ class Settings:
     end: bytes = field(init=False)
     #: Whether nothing but bytes arrives: no END, no device clear, no serial poll.
     is_stream: bool = field(init=False)
+
+
+def check_least(**numbers: tuple[float, float]) -> None:
+    """Each a value and the least it may be; raises `OutOfRange` naming the one that is less."""
+    for name, (value, least) in numbers.items():
+        if not value >= least:
+            raise OutOfRange(name, value, least)
 
 
 def check_backend(backend: str) -> None:
