@@ -257,7 +257,7 @@ class RouterPort(_Port):
         self._collect_from(batch, want)
         self._monitor.drain()
         peers = self.peers
-        peers.settle((identity, descriptor) for identity, descriptor, _ in batch)
+        peers.settle(batch)
         claims = peers.claims
         received = self.protocol.messageReceived
         for identity, descriptor, parts in batch:

@@ -110,11 +110,14 @@ class PeerTable:
         if peer is not None:
             self._end_claim(peer.descriptor)
 
-    def settle(self, coming: Iterable[tuple[bytes, int]] = ()) -> None:
-        """Tell of the dead, but for those whose messages are still to be acted upon."""
+    def settle(self, coming: Iterable[tuple[Any, ...]] = ()) -> None:
+        """Tell of the dead, but for those whose messages are still to be acted upon.
+
+        Each of these begins with the identity and the descriptor of its sender.
+        """
         if not self._dead:
             return
-        last_words = {key for key in coming if key[1] not in self.open}
+        last_words = {key[:2] for key in coming if key[1] not in self.open}
         dead, self._dead = self._dead, []
         for peer in dead:
             if (peer.identity, peer.descriptor) in last_words:

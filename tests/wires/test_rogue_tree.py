@@ -202,6 +202,22 @@ class TreeTests(SynchronousTestCase):
         ((_, value),) = self.server.subscribers.taken()[0].items()
         self.assertEqual(value.value, 5.0)
 
+    def test_what_was_asked_before(self) -> None:
+        self.lab.attach("motor", Motor())
+        client = self.serve()
+        request = b'{"path": "lab.motor.position", "attr": "get"}'
+        for _ in range(3):
+            self.assertEqual(client.send("str", request), [[b"1.0"]])
+            self.assertEqual(client.ask("lab.motor.position", "get"), 1.0)
+        self.lab.detach("motor")
+        self.assertEqual(client.send("str", request), [[b"None"]])
+        self.assertIsNone(client.ask("lab.motor.position", "get"))
+        (wrong,) = client.send("str", b"", encode_binary("lab.Time", "mode"))
+        self.assertIn(b"EXCEPTION", wrong[-1])
+        self.assertEqual(client.ask("lab.Time", "mode"), "RO")
+        (wrong,) = client.send("str", b"", encode_binary("lab.Time", "mode"))
+        self.assertIn(b"EXCEPTION", wrong[-1], "each port has a memory of its own")
+
     def test_members_that_join_later(self) -> None:
         device = FakeDevice(a=1)
         self.lab.attach("device", device)

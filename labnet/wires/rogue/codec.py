@@ -8,6 +8,7 @@ Both travel behind the envelope of a REQ socket.
 from __future__ import annotations
 
 import json
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -18,6 +19,7 @@ from labnet.wires.rogue.pickles.bounds import REQUEST, BadPickle, Bounds
 from labnet.wires.rogue.pickles.node_pool import dumps_nodes
 from labnet.wires.rogue.pickles.reader import read_request
 from labnet.wires.rogue.pickles.writer import (
+    PROTOCOL,
     NotPlain,
     dumps,
     dumps_exception,
@@ -117,6 +119,11 @@ def parse_text(body: bytes) -> Request:
         raise BadRequest(str(error), "json.decoder.JSONDecodeError") from None
 
 
+def is_simple(request: Request) -> bool:
+    """Whether a request may be remembered: nothing in it can be changed."""
+    return not request.kwargs and _SAFE.issuperset(map(type, request.args))
+
+
 class RequestCache:
     """Parses requests, and remembers the short ones that clients send again and again."""
 
@@ -134,9 +141,7 @@ class RequestCache:
             text = f"the request is longer than {self._max_request} bytes"
             raise BadRequest(text, "builtins.ValueError")
         request = self._parse(body)
-        if len(body) <= CACHED_LENGTH and not request.kwargs and _SAFE.issuperset(
-            map(type, request.args)
-        ):
+        if is_simple(request) and len(body) <= CACHED_LENGTH:
             if len(self._known) >= CACHED:
                 self._known.clear()
             self._known[body] = request
@@ -145,6 +150,8 @@ class RequestCache:
 
 def binary_reply(result: Any) -> bytes:
     """A result as the binary port sends it, never empty; raises `NotPlain`."""
+    if result.__class__ in _SAFE:
+        return pickle.dumps(result, PROTOCOL)
     if result.__class__ is OrderedDict:
         return dumps_nodes(result.values())
     return dumps(result)

@@ -154,6 +154,16 @@ class TreeNode:
             raise NoAttribute(self, attr)
         return child.info()
 
+    def direct(self, attr: str | None, count: int) -> Callable[..., Any] | None:
+        """The function that `attr` with so many arguments calls, where nothing else is to be done.
+
+        It is called with this node, the client and the arguments.
+        """
+        attribute = self.attributes.get(attr or "")
+        if attribute is None or not attribute.direct:
+            return None
+        return attribute.function if attribute.required <= count <= attribute.most else None
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
 

@@ -67,11 +67,13 @@ class RogueProtocol:
     def _begin(self, envelope: Sequence[bytes], body: bytes) -> None:
         port = self._port
         try:
-            result = settled(port.ask(self, body))
+            result = port.ask(self, body)
             if result.__class__ is Deferred:
-                self._busy = True
-                result.addBoth(self._answered, envelope)
-                return
+                result = settled(result)
+                if result.__class__ is Deferred:
+                    self._busy = True
+                    result.addBoth(self._answered, envelope)
+                    return
             reply = port.encode(result)
         except Exception as error:
             reply = port.refusal(error)

@@ -159,6 +159,7 @@ class RequestPort(ZmqServerProtocol):
         self._max_reply = options.max_reply
         self.max_request = options.max_request
         self._find = server.tree.find
+        self._ready = server.tree.ready[text]
         self._publisher = server.tree.publisher
         self._wire_log = server.wire_log
         self.clients: set[RogueProtocol] = set()
@@ -227,6 +228,13 @@ class RequestPort(ZmqServerProtocol):
 
     def ask(self, client: RogueProtocol, body: bytes) -> Any:
         """What a request is answered, perhaps a Deferred of it; raises `LabError`."""
+        ready = self._ready.get(body)
+        if ready is not None:
+            function, node, args = ready
+            return function(node, client, *args)
+        return self._ask(client, body)
+
+    def _ask(self, client: RogueProtocol, body: bytes) -> Any:
         if self._server.closing:
             raise errors.NotConnected("the listener is closing")
         request = self._requests.get(body)
@@ -235,6 +243,11 @@ class RequestPort(ZmqServerProtocol):
             return None
         if request.path == codec.ROOT_PATH:
             return node.info()
+        function = node.direct(request.attr, len(request.args))
+        if function is not None and codec.is_simple(request) and len(body) <= codec.CACHED_LENGTH:
+            if len(self._ready) >= codec.CACHED:
+                self._ready.clear()
+            self._ready[body] = function, node, request.args
         return node.ask(client, request.attr, request.args, request.kwargs)
 
     def encode(self, result: Any) -> bytes:
@@ -299,6 +312,7 @@ class RogueServer:
     async def drained(self, seconds: float) -> None:
         """Takes no more requests; returns when those under way are answered, or after `seconds`."""
         self.closing = True
+        self.tree.forget_ready()
         if not self._busy():
             return
         quiet: Deferred[None] = Deferred()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -27,6 +27,8 @@ MAX_REMEMBERED: Final = 50_000
 MAX_SEGMENTS: Final = 32
 MAX_PATH: Final = 1000
 
+Ready = tuple[Callable[..., Any], TreeNode, tuple[Any, ...]]
+
 ALIAS: Final = "root"
 """What clients may call the root, whatever its name is."""
 
@@ -44,6 +46,9 @@ class Tree:
         #: The lab's devices in the tree, by the tree's names for them.
         self.devices: dict[str, LabDevice] = {}
         self._known: dict[str, TreeNode] = {}
+        #: What clients of the binary port and of the text port ask again and again, by the bytes of
+        #: the request: the function, the node and the arguments.
+        self.ready: tuple[dict[bytes, Ready], dict[bytes, Ready]] = ({}, {})
         self._heard: dict[str, tuple[Variable, ...]] = {}
         self._subscriptions: dict[str, Subscription] = {}
         self.session = host.open_session("rogue", "this listener", reach=common.reach)
@@ -53,6 +58,7 @@ class Tree:
     def refresh(self, _: object = None) -> None:
         """Devices have come or gone."""
         self._known.clear()
+        self.forget_ready()
         self._heard.clear()
         found = dict(self._served())
         for name in self.devices.keys() - found.keys():
@@ -61,6 +67,11 @@ class Tree:
             if name not in self.devices or self.devices[name].node is not node:
                 self._forget(name)
                 self._take(name, node)
+
+    def forget_ready(self) -> None:
+        """Each request is to be looked at anew."""
+        for ready in self.ready:
+            ready.clear()
 
     def _forget(self, name: str) -> None:
         self.devices.pop(name, None)
