@@ -27,17 +27,10 @@ from labnet.errors import (
     NotConnected,
     TimedOut,
     TooLarge,
-    quote,
-    shorten,
 )
-from labnet.framing.blocks import (
-    block_header,
-    decode_text,
-    encode_text,
-    find_block,
-    take_block,
-)
+from labnet.framing.blocks import block_header, encode_text, find_block
 from labnet.logs import Logger
+from labnet.transports.asking import Asking, Progress, shown
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import ClientProtocol, Connections, keep_alive, no_answer
 from labnet.transports.outflow import Outflow, Unit, take_buffers
@@ -55,9 +48,6 @@ MAX_UNREAD = 1 << 20
 
 LONGEST_BLOCK = 1 << 20
 """Bytes of a long message in one block of VICP."""
-
-Progress = Callable[[int, int], None]
-"""Told how many bytes of a block have come or gone, and how many it has."""
 
 T = TypeVar("T")
 
@@ -323,7 +313,7 @@ def _teller(progress: Progress) -> Callable[[bytearray], None]:
     return grown
 
 
-class VicpClient:
+class VicpClient(Asking):
     """One instrument. `host` is its name or address, or a Twisted endpoint string or object.
 
     `timeout` is the seconds a request may take, connecting and waiting for earlier ones included;
@@ -368,24 +358,6 @@ class VicpClient:
         return VicpClientProtocol(self.where, self.max_response, self._serviced, self.keepalive)
 
     # Messages
-
-    def query(self, message: str, timeout: float | None = None) -> Deferred[str]:
-        """Sends a message and gives its answer as text, without the line end."""
-        return self._ask(message, None, timeout).addCallback(decode_text)
-
-    def query_bytes(self, message: str | bytes, timeout: float | None = None) -> Deferred[bytes]:
-        """Sends a message and gives its whole answer, as it comes."""
-        return self._ask(message, None, timeout).addCallback(bytes)
-
-    def query_block(
-        self, message: str, progress: Progress | None = None, timeout: float | None = None
-    ) -> Deferred[bytearray]:
-        """Sends a message that is answered by one data block, and gives the bytes of the block.
-
-        A header before the block is left out. `progress` is called with the bytes that have come
-        and their number in all.
-        """
-        return self._ask(message, progress, timeout).addCallback(take_block)
 
     def write(self, message: str | bytes, timeout: float | None = None) -> Deferred[None]:
         """Sends a message that has no answer; fires when it has been handed to the system."""
@@ -586,5 +558,4 @@ def _timed_out(name: str, _: object, limit: float) -> Failure:
 
 
 def _name(message: str | bytes, where: str) -> str:
-    text = repr(shorten(message)) if isinstance(message, str) else quote(message)
-    return f"{text} to {where}"
+    return f"{shown(message)} to {where}"

@@ -17,17 +17,17 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from labnet.errors import quote, shorten
-from labnet.framing.blocks import block_header, decode_text, encode_text, take_block
+from labnet.framing.blocks import block_header, encode_text
+from labnet.transports.asking import Asking, Progress, shown
 from labnet.wires.vxi11.codec import Procedure
-from labnet.wires.vxi11.exchange import Exchange, Progress
+from labnet.wires.vxi11.exchange import Exchange
 from labnet.wires.vxi11.keeper import LinkKeeper
 from labnet.wires.vxi11.linked import LinkedDevice
 
 __all__ = ["Progress", "Vxi11Client"]
 
 
-class Vxi11Client(LinkKeeper):
+class Vxi11Client(Asking, LinkKeeper):
     """One device of one instrument or gateway, such as ``inst0`` or ``gpib0,5``.
 
     The instrument's port is asked of its port mapper, or is `port` (as in ``host:port``). `timeout`
@@ -46,24 +46,6 @@ class Vxi11Client(LinkKeeper):
     """
 
     # Messages
-
-    def query(self, message: str, timeout: float | None = None) -> Deferred[str]:
-        """Sends a message and gives its response as text, without the line end."""
-        return self._ask(message, None, timeout).addCallback(decode_text)
-
-    def query_bytes(self, message: str | bytes, timeout: float | None = None) -> Deferred[bytes]:
-        """Sends a message and gives its whole response, as it comes."""
-        return self._ask(message, None, timeout).addCallback(bytes)
-
-    def query_block(
-        self, message: str, progress: Progress | None = None, timeout: float | None = None
-    ) -> Deferred[bytearray]:
-        """Sends a message that is answered by one data block, and gives the bytes of the block.
-
-        A header before the block is left out. `progress` is called with the bytes that have come
-        and their number in all.
-        """
-        return self._ask(message, progress, timeout).addCallback(take_block)
 
     def write(self, message: str | bytes, timeout: float | None = None) -> Deferred[None]:
         """Sends a message that has no response; fires when the instrument has taken it."""
@@ -101,7 +83,7 @@ class Vxi11Client(LinkKeeper):
         self, message: str | bytes, progress: Progress | None, timeout: float | None
     ) -> Deferred[bytearray]:
         return self._exchange(
-            partial(_shown, message),
+            partial(shown, message),
             lambda exchange: exchange.ask(self._encoded(message)),
             timeout,
             progress,
@@ -201,12 +183,8 @@ class Vxi11Client(LinkKeeper):
         return self._request("service requests", run, timeout)
 
 
-def _shown(message: str | bytes) -> str:
-    return repr(shorten(message)) if isinstance(message, str) else quote(message)
-
-
 def _writing(message: str | bytes) -> str:
-    return f"writing {_shown(message)}"
+    return f"writing {shown(message)}"
 
 
 def _nothing(_: bytearray) -> None:

@@ -12,11 +12,9 @@ from twisted.internet.defer import Deferred
 from labnet.errors import DeviceFault, TooLarge
 from labnet.framing.blocks import find_block
 from labnet.framing.xdr import XdrError, XdrReader
+from labnet.transports.asking import Progress
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.linked import READ_SIZE, LinkedDevice
-
-Progress = Callable[[int, int], None]
-"""Told how many bytes of a block have come or gone, and how many it has."""
 
 Buffer = bytes | memoryview
 

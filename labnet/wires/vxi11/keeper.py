@@ -23,13 +23,14 @@ from labnet.errors import (
 )
 from labnet.framing.blocks import encode_text
 from labnet.logs import Logger
+from labnet.transports.asking import Progress
 from labnet.transports.kept import keep_alive
 from labnet.transports.listening import CannotListen
 from labnet.transports.turns import Turns, Watch
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.codec import Procedure, Program
 from labnet.wires.vxi11.connection import RpcConnection
-from labnet.wires.vxi11.exchange import Exchange, Progress
+from labnet.wires.vxi11.exchange import Exchange
 from labnet.wires.vxi11.interrupt_server import InterruptServer
 from labnet.wires.vxi11.linked import (
     LATE,
