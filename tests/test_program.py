@@ -196,3 +196,36 @@ class ProgramTests(TestCase):
         client = await self.answers(lab)
         await lab.wait_for_line(lambda line: "ping" in line, "the message")
         await self.ended_by_term(lab, client)
+
+
+class OwnClassTests(TestCase):
+    """A class of the user's, in a module beside the configuration."""
+
+    timeout = 60
+
+    async def check(self, section: str) -> Finished:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        (folder / "gauges.py").write_text(
+            "class Gauge:\n    def __init__(self, port: str, gain: float = 1.0) -> None: ...\n"
+        )
+        (folder / "lab.ini").write_text(f"[device g]\n{section}\n")
+        command = [*TWISTD, "labnet", "--check", "--config", str(folder / "lab.ini")]
+        return await run(self, *command, env={"PYTHONPATH": str(ROOT)})
+
+    async def test_found(self) -> None:
+        done = await self.check("driver = gauges.Gauge\nport = COM3\ngain = 2")
+        self.assertEqual((done.code, done.errors), (0, ""))
+        self.assertIn("gauges.Gauge", done.text)
+
+    async def test_mistakes_are_one_line(self) -> None:
+        for section, said in (
+            ("driver = gauge.Gauge", ":2: [device g] driver: there is no module 'gauge'; did you"
+             " mean 'gauges'?"),
+            ("driver = gauges.Gauge\nprot = x", ":3: [device g] unknown key 'prot'; did you mean"
+             " 'port'?"),
+        ):  # fmt: skip
+            done = await self.check(section)
+            self.assertEqual(done.code, 1)
+            self.assertEqual(done.errors.count("\n"), 1)
+            self.assertIn(said, done.errors)
