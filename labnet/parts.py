@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from labnet.calls import call_state, read_state, write_state
 from labnet.device import check_writable, current_deadline
 from labnet.errors import NotConnected, NotReadable, NotWritable, UnknownName
+from labnet.logs import Logger
 from labnet.polling import Nobody
-from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
+from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode, with_parts
 from labnet.updates import Subscription, Update, What
 from labnet.values import Reading
 
 if TYPE_CHECKING:
     from labnet.deadlines import Clock
     from labnet.lab import Lab
+
+log = Logger()
 
 
 class Parts:
@@ -116,6 +120,27 @@ class Parts:
                 changed()
 
         return self._lab.registry.watch(told, told)
+
+    def lock_again(self) -> None:
+        """Locks on the device reach the parts that are there now; where others were first, not."""
+        locks = self._lab.locks
+        for hold in locks.info(self._node):
+            node: Any = hold.node
+            reached = with_parts([node])[1:]
+            if reached:
+                granted = locks.acquire(
+                    reached,
+                    hold.owner,
+                    mode=hold.mode,
+                    key=hold.key or None,
+                    lease=hold.left(self.clock.seconds()) or 0.0,
+                    note=hold.note,
+                )
+                granted.addErrback(self._not_locked, node)
+
+    def _not_locked(self, failure: Failure, node: Node) -> None:
+        why = failure.getErrorMessage()
+        log.warn("the lock of {path} does not reach its parts: {why}", path=node.path, why=why)
 
     def tell(self, name: str, what: What, detail: Any = None) -> None:
         """Tells the listeners of one of the device's own parameters."""

@@ -161,6 +161,7 @@ class Composite(Device):
             if tuple(nodes.values()) != self._built:
                 self.replace_members(self._made_of(nodes))
                 self._listen(nodes)
+                self.parts.lock_again()
                 self._built = tuple(nodes.values())
         except LabError as error:
             return error

@@ -314,6 +314,18 @@ class PartsTests(CompositeCase):
         self.successResultOf(session.set("angle", 72.0))
         self.assertEqual(again.position, 20.0)
 
+    def test_a_lock_reaches_the_part_that_comes_again(self) -> None:
+        mine = self.add(section(angle="stage.position * 3.6"))
+        self.successResultOf(mine.lock(["it"], lease=100.0))
+        self.lab.detach("stage")
+        self.lab.attach("stage", Stage())
+        other = self.client("stage")
+        self.failureResultOf(other.set("position", 5.0), Locked)
+        self.successResultOf(mine.set("angle", 36.0))
+        self.clock.advance(100.0)
+        self.successResultOf(other.set("position", 5.0))
+        mine.close()
+
     def test_what_is_no_parameter(self) -> None:
         self.add(section(bad="stage.home + 1"))
         self.clock.advance(PATIENCE)
