@@ -58,6 +58,7 @@ class Supervisor:
         self._pause = retry.first
         self._timer: IDelayedCall | None = None
         self._probe: IDelayedCall | None = None
+        self._attempt: Deferred[None] | None = None
         self._wanted = True  # nobody has disconnected it
         self._lost_at: float | None = None
         self._told = ""
@@ -84,8 +85,19 @@ class Supervisor:
         limit = self._retry.limit
         if limit is not None and self._queue.limit is not None:
             limit = max(limit, self._queue.limit)
+        attempt = self.hardware("connect", Nobody(), limit)
+        if not attempt.called:
+            self._attempt = attempt
         # What went wrong has been said, and the next attempt planned, in `_down`.
-        self.hardware("connect", Nobody(), limit).addErrback(lambda _: None)
+        attempt.addBoth(self._attempted)
+
+    def _attempted(self, _: object) -> None:
+        self._attempt = None
+
+    def _end_attempt(self) -> None:
+        """Somebody else has a say now: an attempt under way is given up."""
+        if self._attempt is not None:
+            self._attempt.cancel()
 
     def _later(self) -> None:
         wanted = self._wanted and not self._closed  # closed from within `lose`, too
@@ -168,9 +180,10 @@ class Supervisor:
         """
         nobody = isinstance(caller, Nobody)
         needs = () if nobody else (self._node,)
-        if not nobody and self._queue.stuck() is not None:
+        if not nobody and (self._attempt is not None or self._queue.stuck() is not None):
             try:
                 self._queue.check(caller, verb, needs)
+                self._end_attempt()
                 self._queue.restart()
             except LabError as error:
                 return fail(error)
@@ -249,6 +262,7 @@ class Supervisor:
         """The device leaves the lab: closes it; fires when it is idle, or after `wait` seconds."""
         self._closed = True
         self._stop_timer()
+        self._end_attempt()
         if self._probe is not None and self._probe.active():
             self._probe.cancel()
         queue, clock = self._queue, self._lab.clock

@@ -135,6 +135,20 @@ class OpeningTests(SupervisedCase):
         self.lab.advance(1)
         self.assertEqual(self.lab.wait(self.session.get("power")).value, 1.0)
 
+    def test_a_client_need_not_wait_for_an_attempt_that_hangs(self) -> None:
+        self.device.hang("connect")
+        self.attach()
+        self.device.recover("connect")
+        self.lab.wait(self.session.connect(), 1.0)
+        self.assertEqual(self.device.cancelled, ["connect"])
+        self.assertEqual(self.lab.wait(self.session.get("power")).value, 1.0)
+
+    def test_nothing_is_left_of_an_attempt_when_the_device_leaves(self) -> None:
+        self.device.hang("connect")
+        self.attach()
+        self.lab.wait(self.lab.detach("meter"), 1.0)
+        self.assertEqual(self.device.cancelled, ["connect"])
+
     def test_no_retry_where_that_is_not_wanted(self) -> None:
         self.device.unplug()
         self.lab = MemoryLab(retry=EXACT)

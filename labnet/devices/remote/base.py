@@ -255,8 +255,9 @@ class RemoteDevice(Device):
         done.addTimeout(CLOSING, self._clock)  # type: ignore[arg-type]
         try:
             await done
-        except Exception:
-            pass  # one that cannot say goodbye is gone all the same
+        except Exception:  # one that cannot say goodbye is gone all the same
+            if how != self.drop:
+                await self._close(client, self.drop)
 
     # What the lab asks for
 
