@@ -27,6 +27,7 @@ from labnet.errors import (
     NotConnected,
     TimedOut,
     TooLarge,
+    shorten,
 )
 from labnet.logs import Logger
 from labnet.turn import Turn
@@ -39,6 +40,8 @@ MAX_WAITING = 1000
 BATCH = 16
 #: The most threads of one device that hang at once; it is then not given a further one.
 MAX_ABANDONED = 8
+#: The most characters of what a device raises that anybody is told.
+MAX_TEXT = 4096
 
 log = Logger()
 
@@ -260,7 +263,9 @@ class DeviceQueue:
         token = current_deadline.set(deadline)
         try:
             return function(*args, **kwargs) if kwargs else function(*args)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit, GeneratorExit, asyncio's CancelledError
             raise self._fault(what, verb, error) from None
         finally:
             current_deadline.reset(token)
@@ -282,14 +287,20 @@ class DeviceQueue:
             return error
         if isinstance(error, CancelledError):
             return Cancelled(f"{what} was cancelled")
-        if self.raised is not None:
-            self.raised(error)
+        self._tell_raised(error)
         kind = type(error).__name__
-        if verb == "poll":  # whoever polls says so once, not each time
-            return DeviceFault(str(error), kind)
-        log.warn("{what} failed: {kind}: {error}", what=what, kind=kind, error=str(error))
-        log.debug("{trace}", trace="".join(Failure(error).getTraceback()))
-        return DeviceFault(fault_text(error), kind)
+        text = fault_text(error)
+        if verb != "poll":  # whoever polls says so once, not each time
+            log.warn("{what} failed: {kind}: {error}", what=what, kind=kind, error=text)
+            log.debug("{trace}", trace="".join(Failure(error).getTraceback()))
+        return DeviceFault(text, kind)
+
+    def _tell_raised(self, error: BaseException) -> None:
+        if self.raised is not None:
+            try:
+                self.raised(error)
+            except Exception:
+                log.failure("{name} could not judge what it raised", name=self.name)
 
     def _enqueue(self, job: Job, urgent: bool) -> Deferred[Any]:
         if len(self._waiting) >= MAX_WAITING:
@@ -539,10 +550,16 @@ def _related(one: Any, other: Any) -> bool:
 
 
 def fault_text(error: BaseException) -> str:
-    """What an exception says, without the quotes that Python puts around a KeyError's."""
-    if isinstance(error, KeyError) and len(error.args) == 1:
-        return str(error.args[0])
-    return str(error)
+    """What an exception says, without the quotes that Python puts around a KeyError's.
+
+    At most `MAX_TEXT` characters of it; empty for one that cannot even say what it is.
+    """
+    quoted = isinstance(error, KeyError) and len(error.args) == 1
+    try:
+        text = str(error.args[0] if quoted else error)
+    except Exception:
+        return ""
+    return shorten(text, MAX_TEXT)
 
 
-__all__ = ["BATCH", "MAX_WAITING", "DeviceQueue", "JobInfo", "Turn", "fault_text"]
+__all__ = ["BATCH", "MAX_TEXT", "MAX_WAITING", "DeviceQueue", "JobInfo", "Turn", "fault_text"]

@@ -18,7 +18,7 @@ from labnet.deadlines import Clock
 from labnet.device import Device, ParameterState
 from labnet.device_locks import DeviceLocks
 from labnet.errors import LabError, Locked
-from labnet.execution import DeviceQueue
+from labnet.execution import DeviceQueue, fault_text
 from labnet.lock_queue import check_text
 from labnet.locks import Change, Hold, LockService
 from labnet.logs import Logger, shows
@@ -233,7 +233,7 @@ class Lab:
     def _raised(self, node: DeviceNode, error: BaseException) -> None:
         supervisor = self._supervisors.get(node)
         if supervisor is not None and node.device.means_lost(error):
-            supervisor.reported(f"{type(error).__name__}: {error}")
+            supervisor.reported(f"{type(error).__name__}: {fault_text(error)}")
 
     def _hop(self, queue: DeviceQueue, function: Callable[..., Any], *args: Any) -> None:
         """Calls `function` in the reactor's thread: now, or before any later result of a call."""

@@ -37,7 +37,12 @@ def plain(value: Any) -> Any:
 def text_of(value: Any) -> str:
     """`value` as text; an object without a text of its own is named by its class alone."""
     value = plain(value)
-    text = str(value)
+    if isinstance(value, type):
+        return f"({value.__name__})"
+    try:
+        text = str(value)
+    except Exception:  # the author's own code
+        text = object.__repr__(value)
     return f"({type(value).__name__})" if text == object.__repr__(value) else text
 
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from labnet.device import current_deadline
 from labnet.errors import Cancelled, DeviceFault, Holder, Locked, NotConnected, TimedOut, TooLarge
-from labnet.execution import BATCH, MAX_WAITING, DeviceQueue, Turn
+from labnet.execution import BATCH, MAX_TEXT, MAX_WAITING, DeviceQueue, Turn
 
 
 class Caller:
@@ -32,6 +32,22 @@ class Gate:
     def check(self, caller: Any, verb: str, needs: Any) -> None:
         if verb in self.shut:
             raise Locked(Holder("stage", "ann", "plesty", "peer", 1.0))
+
+
+class Mute(Exception):
+    """One that fails when it is asked for its text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raiser(error: BaseException) -> Any:
+    """A function of any arguments that raises `error`."""
+
+    def boom(*_: object) -> None:
+        raise error
+
+    return boom
 
 
 class QueueTests(SynchronousTestCase):
@@ -190,6 +206,24 @@ class QueueTests(SynchronousTestCase):
 
         error = self.failureResultOf(self.run_call(leave), DeviceFault).value
         self.assertEqual(error.kind, "SystemExit")
+
+    def test_whatever_is_raised_is_the_device_s(self) -> None:
+        for kind in (GeneratorExit, StopIteration, BaseException):
+            error = self.failureResultOf(self.run_call(raiser(kind("x"))), DeviceFault).value
+            self.assertEqual((str(error), error.kind), ("x", kind.__name__))
+
+    def test_an_exception_without_a_text(self) -> None:
+        error = self.failureResultOf(self.run_call(raiser(Mute())), DeviceFault).value
+        self.assertEqual((str(error), error.kind), ("", "Mute"))
+
+    def test_a_text_has_a_bound(self) -> None:
+        error = self.failureResultOf(self.run_call(raiser(ValueError("x" * 10**6))), DeviceFault)
+        self.assertEqual(len(str(error.value)), MAX_TEXT)
+
+    def test_a_device_that_cannot_judge_what_it_raised(self) -> None:
+        self.queue.raised = raiser(TypeError("no"))
+        self.failureResultOf(self.run_call(raiser(ValueError("x"))), DeviceFault)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     def test_lock_is_asked_at_take_up(self) -> None:
         first: Deferred[None] = Deferred()
@@ -413,6 +447,10 @@ class ThreadTests(TestCase):
         await self.assertFailure(call, CancelledError)
         await self.run_call(lambda: None)
         self.assertEqual(seen, ["work was cancelled"])
+
+    async def test_an_exception_without_a_text(self) -> None:
+        await self.assertFailure(self.run_call(raiser(Mute())), DeviceFault)
+        self.assertEqual(await self.run_call(lambda: 1), 1)
 
     async def test_system_exit_does_not_end_the_thread(self) -> None:
         def leave() -> None:

@@ -483,6 +483,17 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(written([object(), {"a": object()}]), "[(object), {'a': (object)}]")
         self.assertEqual(ANY.format(object()), "(object)")
 
+    def test_a_class(self) -> None:
+        self.assertEqual(text_of(TextTests), "(TextTests)")
+
+    def test_an_object_whose_text_cannot_be_had(self) -> None:
+        class Mute:
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        self.assertEqual(text_of(Mute()), "(Mute)")
+        self.assertEqual(text_of(10**5000), "(int)")
+
     def test_a_list_in_itself(self) -> None:
         endless: list[object] = []
         endless.append(endless)
