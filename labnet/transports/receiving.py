@@ -11,6 +11,17 @@ from typing import cast
 from twisted.internet import tcp
 from twisted.internet.interfaces import ITransport
 
+USUAL_READ = tcp.Connection.bufferSize
+
+
+def read_at_most(transport: ITransport | None, size: int) -> None:
+    """Let a plain TCP transport read so many bytes at a time from now on.
+
+    Little, where what is large is received by `receive_into`: else its beginning is copied twice.
+    """
+    if isinstance(transport, tcp.Connection):
+        transport.bufferSize = size
+
 
 def receive_into(transport: ITransport | None, room: memoryview) -> int:
     """Receive what has come on a plain TCP transport, at most as much as `room` holds.

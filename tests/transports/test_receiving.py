@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from labnet.transports.receiving import receive_into
+from labnet.transports.receiving import USUAL_READ, read_at_most, receive_into
 
 SIZE = 8 * 1024 * 1024
 
@@ -68,9 +68,43 @@ class SocketTests(TestCase):
         self.assertEqual(receive_into(server.transport, server.room), 0)
 
 
+    async def test_reading_little(self) -> None:
+        from twisted.internet import reactor
+
+        sizes: list[int] = []
+        ended: Deferred[None] = Deferred()
+
+        class Reading(Protocol):
+            transport: Any
+
+            def connectionMade(self) -> None:
+                read_at_most(self.transport, 1000)
+
+            def dataReceived(self, data: bytes) -> None:
+                sizes.append(len(data))
+                if len(sizes) == 2:
+                    read_at_most(self.transport, USUAL_READ)
+
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                ended.callback(None)
+
+        port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(
+            Factory.forProtocol(Reading)
+        )
+        self.addCleanup(port.stopListening)
+        where = clientFromString(reactor, f"tcp:127.0.0.1:{port.getHost().port}")
+        client: Any = await connectProtocol(where, Protocol())
+        client.transport.write(bytes(SIZE))
+        client.transport.loseConnection()
+        await ended
+        self.assertEqual((sizes[:2], sum(sizes)), ([1000, 1000], SIZE))
+        self.assertGreater(max(sizes), 1000)
+
+
 class OtherTransportTests(SynchronousTestCase):
     """Where there is no plain socket."""
 
     def test_none_and_memory(self) -> None:
         for transport in (None, StringTransport()):
             self.assertEqual(receive_into(transport, memoryview(bytearray(9))), 0)
+            read_at_most(transport, 9)

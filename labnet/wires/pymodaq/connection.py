@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from labnet.transports.prompt import Pace
-from labnet.transports.receiving import receive_into
+from labnet.transports.receiving import USUAL_READ, read_at_most, receive_into
 from labnet.wires.pymodaq.codec import (
     ANY,
     FROM_HARDWARE,
@@ -70,6 +70,7 @@ class ModuleConnection(Protocol):
         self._pace: Pace | None = None
         self._watch: IDelayedCall | None = None
         self._heard = 0.0
+        self._large = False  # the last frame was
         manners = owner.manners
         among = ANY if manners.generation is None else frozenset({manners.generation})
         self._decoder = Decoder(FROM_HARDWARE, among, manners.max_message)
@@ -96,6 +97,15 @@ class ModuleConnection(Protocol):
         self._pace.received(len(data))
         if self._decoder.wanted >= DIRECT:
             self._receive()
+            if not self._large:
+                self._expect(True)
+        elif self._large and len(data) >= SLICE:
+            self._expect(False)
+
+    def _expect(self, large: bool) -> None:
+        """More frames like this one: only the beginning of a large one is read in the usual way."""
+        self._large = large
+        read_at_most(self.transport, SLICE if large else USUAL_READ)
 
     def _receive(self) -> None:
         """Takes the rest of a large array from the socket to where it belongs."""
