@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from itertools import product
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -18,8 +19,12 @@ from tests.chain.table import as_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "any-to-any.md"
 
-#: What a pair cannot carry, for reasons that the page gives.
-MISSING: dict[tuple[str, str], set[str]] = {}
+#: What a pair cannot carry: PyMoDAQ has neither commands besides moves nor locks.
+MISSING: dict[tuple[str, str], set[str]] = {
+    pair: {"command", "array", "error", "far_lock"} | ({"lock"} if pair[0] == "pymodaq" else set())
+    for pair in product(PEOPLE, DEVICE_WIRES)
+    if "pymodaq" in pair
+}
 
 OUTCOMES: dict[tuple[str, str], Outcome] = {}
 

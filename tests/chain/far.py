@@ -16,10 +16,10 @@ from twisted.internet.defer import Deferred
 from labnet.config import parse_config
 from labnet.device import Device, Identity, command, parameter
 from labnet.errors import DeviceFault
-from labnet.lab import Lab
+from labnet.lab import Lab, ServeOptions
 from labnet.registry import DeviceNode
 from labnet.service import LabService
-from labnet.testing import Served, serve_on_loopback
+from labnet.testing import serve_on_loopback
 from labnet.updates import Update
 from labnet.wires.table import find_wire
 
@@ -68,6 +68,19 @@ lock = yes
 
 
 @dataclass(frozen=True)
+class Names:
+    """What the lamp's level is called here, how it is set, and what else there is of the lamp."""
+
+    level: str = "level"
+    setter: str = ""  # a command; else the level is set itself
+    whole: bool = True  # its commands and arrays, and what it says of errors
+    locks: bool = True  # and locks
+
+
+LEVEL = Names()
+
+
+@dataclass(frozen=True)
 class DeviceWire:
     """How a wire stands in a ``[device]`` section: its keys, with ``{port}`` for the far port."""
 
@@ -75,9 +88,14 @@ class DeviceWire:
     keys: str
     messages: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    names: Names = LEVEL  # by which the lamp is used here
+    dials: bool = False  # the far end dials, and the near one listens
 
     def section(self, port: int) -> str:
         """The text of the section."""
+        if self.dials:
+            listen = f"tcp:{port}:interface=127.0.0.1"
+            return f"[serve far]\nwire = {self.name}\nlisten = {listen}\n{self.keys}\n"
         keys = self.keys.format(port=port) + (_DECLARED if self.messages else "")
         return f"[device lamp]\ndriver = {self.name}\nretry = 0.05\nprobe = 1\n{keys}\n"
 
@@ -91,6 +109,10 @@ DEVICE_WIRES: dict[str, DeviceWire] = {
         DeviceWire("scpi", "address = 127.0.0.1:{port}", True),
         DeviceWire("vxi11", "host = 127.0.0.1\nport = {port}", True, {"portmapper": "none"}),
         DeviceWire("hislip", "host = 127.0.0.1\nport = {port}", True),
+        DeviceWire(
+            "pymodaq", "actuators = lamp\nquiet = 0.1\nintroduction = 0.1",
+            names=Names("position", "move_abs", whole=False, locks=False), dials=True,
+        ),
         DeviceWire("vicp", "host = 127.0.0.1\nport = {port}", True),
     )
 }
@@ -111,6 +133,13 @@ def free_base(count: int) -> int:
             return base
 
 
+async def dialled(wire: str, lab: Lab, port: int, device: str) -> Any:
+    """What offers a device to who listens at a port."""
+    dialler = find_wire(wire).load_dialler()
+    common = ServeOptions("offer", device, drain=0.0)
+    return await dialler.dial(lab, f"127.0.0.1:{port}", common, dialler.Options(), lab.reactor)
+
+
 class FarEnd:
     """A lab with a lamp that is served over one wire, and can be killed and started again."""
 
@@ -120,10 +149,14 @@ class FarEnd:
         self.lab = Lab(reactor=reactor, grace=0.2)
         self.lab.attach("lamp", self.lamp)
         self.port = 0
-        self._served: Served | None = None
+        self._served: Any = None
 
     async def start(self) -> None:
         """Serves; at the same port as before."""
+        if self.wire.dials:
+            self.port = self.port or free_base(1)
+            self._served = await dialled(self.wire.name, self.lab, self.port, "lamp.level")
+            return
         zmq = find_wire(self.wire.name).zmq
         if self.wire.name == "rogue" and not self.port:
             self.port = free_base(3)
@@ -190,7 +223,19 @@ class NearEnd:
         assert self.service.lab is not None
         return self.service.lab
 
-    async def serve(self, wire: str) -> Served:
+    async def serve(self, wire: str) -> Any:
         """One more listener."""
+        if DEVICE_WIRES[wire].dials:
+            return Offers(self.lab)
         options = DEVICE_WIRES[wire].options
         return await serve_on_loopback(self.lab, wire, device="lamp", timeout=5.0, **options)
+
+
+class Offers:
+    """What stands for a listener where the programs listen: each is dialled when it is there."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    async def stop(self) -> None:
+        """The programs end what they were offered."""

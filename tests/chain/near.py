@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from labnet.errors import LabError
+from twisted.internet import reactor
+
+from labnet.errors import LabError, TimedOut
 from labnet.testing import Served
+from labnet.wires.pymodaq.control import Modules
+from labnet.wires.pymodaq.module import Manners
 from labnet.wires.table import find_wire
+from tests.chain.far import Names, dialled
 
 #: Seconds that a client has for what nobody will answer.
 IMPATIENT = 0.25
@@ -58,15 +63,19 @@ class Telling:
 class TsvPerson(Telling):
     """sm_bluesky's lines; locks need a connection that stays."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Any, names: Names) -> None:
+        self.names = names
         self.client = served.client(persistent=True, timeout=5.0)
         self.token = ""
 
     async def read(self, timeout: float | None = None) -> float:
-        return float((await self.client.get("level", timeout=timeout)).text)
+        return float((await self.client.get(self.names.level, timeout=timeout)).text)
 
     async def write(self, value: float) -> None:
-        await self.client.set("level", value)
+        if self.names.setter:
+            await self.client.send(self.names.setter, value)
+        else:
+            await self.client.set("level", value)
 
     async def double(self, x: float) -> float:
         return float((await self.client.send("double", x)).text)
@@ -84,7 +93,7 @@ class TsvPerson(Telling):
         await self.client.unlock(self.token)
 
     async def try_to_write(self, value: float) -> str:
-        return await self.told(self.client.set("level", value))
+        return await self.told(self.write(value))
 
     async def leave(self) -> None:
         await self.client.close()
@@ -93,7 +102,8 @@ class TsvPerson(Telling):
 class PlestyPerson(Telling):
     """PLESTY's JSON."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Any, names: Names) -> None:
+        self.names = names
         self.client = served.client(timeout=5.0)
         self.connected = False
 
@@ -104,10 +114,14 @@ class PlestyPerson(Telling):
         return self.client
 
     async def read(self, timeout: float | None = None) -> float:
-        return float(await (await self._client()).query("level", timeout=timeout))
+        return float(await (await self._client()).query(self.names.level, timeout=timeout))
 
     async def write(self, value: float) -> None:
-        await (await self._client()).write("level", value)
+        client = await self._client()
+        if self.names.setter:
+            await client.call(self.names.setter, value)
+        else:
+            await client.write("level", value)
 
     async def double(self, x: float) -> float:
         return float(await (await self._client()).call("double", x))
@@ -125,7 +139,7 @@ class PlestyPerson(Telling):
         await self.client.lock([])
 
     async def try_to_write(self, value: float) -> str:
-        return await self.told((await self._client()).write("level", value))
+        return await self.told(self.write(value))
 
     async def leave(self) -> None:
         await self.client.close()
@@ -134,14 +148,18 @@ class PlestyPerson(Telling):
 class RoguePerson(Telling):
     """PyRogue's pickles."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Any, names: Names) -> None:
+        self.names = names
         self.client = served.client(timeout=5.0)
 
     async def read(self, timeout: float | None = None) -> float:
-        return float(await self.client.get("lab.lamp.level", timeout=timeout))
+        return float(await self.client.get(f"lab.lamp.{self.names.level}", timeout=timeout))
 
     async def write(self, value: float) -> None:
-        await self.client.set("lab.lamp.level", value)
+        if self.names.setter:
+            await self.client.exec(f"lab.lamp.{self.names.setter}", value)
+        else:
+            await self.client.set("lab.lamp.level", value)
 
     async def double(self, x: float) -> float:
         return float(await self.client.exec("lab.lamp.double", x))
@@ -159,23 +177,67 @@ class RoguePerson(Telling):
         await self.client.exec("lab.Locks.Unlock")
 
     async def try_to_write(self, value: float) -> str:
-        return await self.told(self.client.set("lab.lamp.level", value))
+        return await self.told(self.write(value))
 
     async def leave(self) -> None:
         await self.client.close()
 
 
+class PymodaqPerson(Telling):
+    """A program of PyMoDAQ's that listens, and is offered the level as an actuator."""
+
+    def __init__(self, served: Any, names: Names) -> None:
+        self.lab = served.lab
+        self.device = "lamp.level" if names.level == "level" else "lamp"
+        self.modules = Modules(reactor, Manners(quiet=0.05))  # type: ignore[arg-type]
+        self._actuator: Any = None
+        self._port: Any = None
+        self._offer: Any = None
+
+    async def actuator(self) -> Any:
+        if self._actuator is None:
+            self._port = reactor.listenTCP(0, self.modules, interface="127.0.0.1")  # type: ignore[attr-defined]
+            port = self._port.getHost().port
+            self._offer = await dialled("pymodaq", self.lab, port, self.device)
+            self._actuator = await self.modules.actuator()
+        return self._actuator
+
+    async def read(self, timeout: float | None = None) -> float:
+        reading = (await self.actuator()).position()
+        return float(await reading.addTimeout(timeout or 5.0, reactor, _late))  # type: ignore[arg-type]
+
+    async def write(self, value: float) -> None:
+        await (await self.actuator()).move_abs(value)
+
+    async def try_to_write(self, value: float) -> str:
+        return await self.told(self.write(value))
+
+    async def leave(self) -> None:
+        if self._offer is not None:
+            offer, self._offer = self._offer, None
+            await offer.stop()
+            self.modules.close()
+            await self._port.stopListening()
+
+
+def _late(result: Any, seconds: float) -> Any:
+    raise TimedOut("the position", seconds)
+
+
 class MessagePerson(Telling):
     """SCPI, over any of the wires that carry messages."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Any, names: Names) -> None:
+        self.names = names
         self.client = _message_client(served)
+        self._header = names.level.upper()
+        self._setter = (names.setter or names.level).replace("_", ":").upper()
 
     async def read(self, timeout: float | None = None) -> float:
-        return float(await self.client.query("LEVEL?", timeout=timeout))
+        return float(await self.client.query(f"{self._header}?", timeout=timeout))
 
     async def write(self, value: float) -> None:
-        await self.client.write(f"LEVEL {value}")
+        await self.client.write(f"{self._setter} {value}")
         assert (await self.client.query("SYST:ERR?")).startswith("0")
 
     async def double(self, x: float) -> float:
@@ -197,7 +259,8 @@ class MessagePerson(Telling):
         await self.client.query("*IDN?")  # what a raw socket has sent has now been done
 
     async def try_to_write(self, value: float) -> str:
-        return await self.told(self.client.query(f"LEVEL {value};LEVEL?", timeout=IMPATIENT))
+        message = f"{self._setter} {value};{self._header}?"
+        return await self.told(self.client.query(message, timeout=IMPATIENT))
 
     async def leave(self) -> None:
         await self.client.close()
@@ -212,10 +275,11 @@ def _message_client(served: Served) -> Any:
     return make("127.0.0.1", served.port, timeout=5.0)
 
 
-PEOPLE: dict[str, Callable[[Served], Person]] = {
+PEOPLE: dict[str, Callable[[Any, Names], Any]] = {
     "tsv": TsvPerson,
     "plesty": PlestyPerson,
     "rogue": RoguePerson,
+    "pymodaq": PymodaqPerson,
     "scpi": MessagePerson,
     "vxi11": MessagePerson,
     "hislip": MessagePerson,

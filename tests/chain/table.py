@@ -22,6 +22,13 @@ EXPLANATION = """\
 """
 
 
+NOTES = """
+`pymodaq` is another sort of wire: either side is one actuator or one detector. What is tried here is
+an actuator, which has a position and can be moved to another; its wire has neither further commands
+nor locks, so *write* is a move. See [pymodaq](wires/pymodaq.md) for detectors and settings.
+"""
+
+
 def as_page(outcomes: Mapping[tuple[str, str], Outcome]) -> str:
     """The page."""
     clients = list(dict.fromkeys(client for client, _ in outcomes))
@@ -36,11 +43,16 @@ def as_page(outcomes: Mapping[tuple[str, str], Outcome]) -> str:
             for client in clients
         ),
     ]
-    abilities = [f"- {text}," for text in ABILITIES.values()]
+    abilities = [f"- {text} (*{name.replace('_', ' ')}*)," for name, text in ABILITIES.items()]
     abilities[-1] = abilities[-1][:-1] + "."
-    return INTRODUCTION + "\n".join(lines) + "\n" + EXPLANATION + "\n" + "\n".join(abilities) + "\n"
+    return "\n".join([INTRODUCTION + lines[0], *lines[1:], EXPLANATION, *abilities, NOTES])
 
 
 def _cell(outcome: Outcome) -> str:
     missing = outcome.missing()
-    return "all" if not missing else f"all but {', '.join(missing)}".replace("_", " ")
+    if not missing:
+        return "all"
+    carried = [name for name in ABILITIES if name not in missing]
+    few = len(carried) < len(missing) + 2
+    words = ", ".join(carried if few else missing).replace("_", " ")
+    return words if few else f"all but {words}"
