@@ -23,9 +23,9 @@ EXPLANATION = """\
 
 
 NOTES = """
-`pymodaq` is another sort of wire: either side is one actuator or one detector. What is tried here is
-an actuator, which has a position and can be moved to another; its wire has neither further commands
-nor locks, so *write* is a move. See [pymodaq](wires/pymodaq.md) for detectors and settings.
+`pymodaq` is another sort of wire: either side is one actuator or one detector. What is tried here
+is an actuator, which has a position and can be moved to another; its wire has neither further
+commands nor locks, so *write* is a move. Detectors and settings: see [pymodaq](wires/pymodaq.md).
 """
 
 
