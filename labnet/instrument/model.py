@@ -203,7 +203,7 @@ class Instrument:
         #: The messages that came last.
         self.known: dict[bytes, Program] = {}
         members = [part for part in node.walk() if not isinstance(part, DeviceNode)]
-        self._size = len(members)
+        self._members = members
         for member in members:
             for pattern in self._patterns(member):
                 self._declare(member, pattern, Rank.DECLARED)
@@ -229,8 +229,8 @@ class Instrument:
 
     @property
     def outdated(self) -> bool:
-        """Whether the device has got more members since."""
-        return self._size != sum(not isinstance(part, DeviceNode) for part in self.node.walk())
+        """Whether the device has got other members since."""
+        return self._members != [it for it in self.node.walk() if not isinstance(it, DeviceNode)]
 
     def _segments(self, member: Node) -> list[str]:
         names = [member.name]
