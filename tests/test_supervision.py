@@ -463,6 +463,15 @@ class MemberTests(SynchronousTestCase):
         self.assertEqual(list(self.lab.devices()["meter"].children), ["power"])
         self.assertEqual(self.session.resolve("power").path, "meter.power")
 
+    def test_members_in_place_of_others_have_headers(self) -> None:
+        session = self.lab.session("instrument", device="meter")
+        self.assertEqual(self.lab.wait(session.channel().execute(b"POWER?")), b"2")
+        session.close()
+        self.reconnect("level", "part1", "part2")
+        session = self.lab.session("instrument", device="meter")
+        self.assertEqual(self.lab.wait(session.channel().execute(b"LEVEL?")), b"2")
+        self.assertEqual(self.lab.wait(session.channel().execute(b"POWER?")), b"")
+
     def test_before_it_is_in_a_lab(self) -> None:
         device = Device()
         state = ParameterState(device, make_spec("level", FLOAT))
