@@ -66,10 +66,15 @@ class Gauge(Device):
     def turn(self, by: complex, label: bytes = b"") -> str:
         return f"{by} {label!r}"
 
-    @command
+    @command(long=True)
     def hang(self) -> Deferred[str]:
         self.answers.append(Deferred())
         return self.answers[-1]
+
+    @command(urgent=True)
+    def release(self) -> str:
+        self.answers.pop().callback("released")
+        return "done"
 
     @command
     def late(self, timeout: float) -> float:

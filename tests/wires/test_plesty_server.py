@@ -118,6 +118,37 @@ class Values(GaugeCase):
         self.assertIn("longer than 2000 bytes", text)
 
 
+class Envelopes(GaugeCase):
+    """REQ sockets that ask again before the answer is there (ZMQ_REQ_RELAXED, _CORRELATE)."""
+
+    def envelopes(self, peer: Peer) -> list[tuple[bytes, Any]]:
+        sent = self.server.port.sent.pop(peer, [])
+        return [(frames[0], json.loads(frames[-1])) for frames in sent]
+
+    def ask_in(self, peer: Peer, envelope: bytes, **request: Any) -> None:
+        body = json.dumps(request).encode()
+        self.server.factory.messageReceived(peer, [envelope, b"", body])
+
+    def test_each_answer_has_that_of_its_own_request(self) -> None:
+        peer = self.client()
+        self.ask_in(peer, b"1", type="call", func="hang")
+        self.ask_in(peer, b"2", type="call", func="hang", timeout=1)
+        self.ask_in(peer, b"3", type="describe")
+        self.assertEqual([number for number, _ in self.envelopes(peer)], [b"3"])
+        self.gauge.answers[0].callback("first")
+        self.assertEqual(self.envelopes(peer), [(b"1", {"status": "ok", "result": "first"})])
+        self.clock.advance(1)
+        [(number, reply)] = self.envelopes(peer)
+        self.assertEqual((number, reply["type"]), (b"2", "TimeoutError"))
+
+    def test_an_answer_that_another_request_brings_about(self) -> None:
+        peer = self.client()
+        self.ask_in(peer, b"1", type="call", func="hang")
+        self.ask_in(peer, b"2", type="call", func="release")
+        told = [(number, reply["result"]) for number, reply in self.envelopes(peer)]
+        self.assertEqual(told, [(b"1", "released"), (b"2", "done")])
+
+
 class Deadlines(GaugeCase):
     """Time limits, and answers to those who have gone."""
 

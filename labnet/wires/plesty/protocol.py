@@ -211,23 +211,31 @@ class PlestyProtocol:
         convert: Callable[[Any], Any],
     ) -> None:
         """Answers when the device has."""
-        peer = self.peer
+        peer, envelope = self.peer, self.envelope
         self.waiting += 1
 
         def answered(result: Any) -> None:
             if peer is self.peer:
                 self.waiting -= 1
-                self._answer(request, convert(result))
+                self._late(envelope, self._answer, request, convert(result))
                 self.factory.answered()
 
         def failed(reason: Failure) -> None:
             if peer is self.peer:
                 self.waiting -= 1
-                self._failed(reason, request, served)
+                self._late(envelope, self._failed, reason, request, served)
                 self.factory.answered()
 
         deferred.addCallbacks(answered, failed)
         deferred.addErrback(self.factory.log_failure)
+
+    def _late(self, envelope: list[bytes], answer: Callable[..., None], *args: Any) -> None:
+        """Answers in the envelope of the request itself; others may have come since."""
+        newest, self.envelope = self.envelope, envelope
+        try:
+            answer(*args)
+        finally:
+            self.envelope = newest
 
     def _failed(self, reason: Failure, request: Request, served: Served) -> None:
         error = reason.value
@@ -278,15 +286,15 @@ class PlestyProtocol:
         self, waiting: Deferred[None], request: Request, result: dict[str, Any], claim: Claim
     ) -> None:
         """A device is asked for a lock of its own; the answer comes when it has said yes or no."""
-        peer = self.peer
+        peer, envelope = self.peer, self.envelope
         self.waiting += 1
 
         def failed(reason: Failure) -> None:
             error = reason.value
             if isinstance(error, Locked):
-                self._refuse_lock(error, request, result)
+                self._late(envelope, self._refuse_lock, error, request, result)
             elif isinstance(error, LabError):
-                self._refuse(error, request, None)
+                self._late(envelope, self._refuse, error, request, None)
             else:
                 reason.raiseException()
 
@@ -297,7 +305,9 @@ class PlestyProtocol:
             return outcome
 
         waiting.addBoth(still_here)
-        waiting.addCallbacks(lambda _: self._connected(request, result, claim), failed)
+        waiting.addCallbacks(
+            lambda _: self._late(envelope, self._connected, request, result, claim), failed
+        )
         waiting.addCallback(lambda _: self.factory.answered())
         waiting.addErrback(lambda gone: None if gone.check(CancelledError) else gone)
         waiting.addErrback(self.factory.log_failure)
