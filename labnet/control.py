@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from labnet.config import load_config
 from labnet.errors import LabError
 from labnet.logs import Logger
-from labnet.reload import compare
+from labnet.reload import plan_of
 
 if TYPE_CHECKING:
     from labnet.service import LabService
@@ -191,7 +191,7 @@ class ControlService(Service):
         if self._file is None:
             raise LabError("the lab was started without a configuration file")
         new = load_config(self._file)
-        lines = compare(self._lab.config, new).lines() or ["nothing changes"]
+        lines = plan_of(self._lab, new).lines() or ["nothing changes"]
         if check:
             return "\n".join(lines)
         problems = await self._lab.reload(new)

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
 from labnet.device import Device
+from labnet.errors import NotConnected, TimedOut
 from labnet.lock_ledger import Grant
 from labnet.lock_table import Change, Hold
 from labnet.logs import Logger
@@ -33,6 +34,8 @@ class DeviceLocks:
         #: The devices that want to know.
         self.nodes: set[DeviceNode] = set()
         self._held: dict[Place, set[Hold]] = {}
+        #: What a device has not given back, as it did not answer then.
+        self._owed: set[Place] = set()
 
     def adopt(self, node: DeviceNode) -> None:
         """A device has come into the lab."""
@@ -44,6 +47,14 @@ class DeviceLocks:
         self.nodes.discard(node)
         for place in [place for place in self._held if place[0] is node]:
             del self._held[place]
+        self._owed = {place for place in self._owed if place[0] is not node}
+
+    def settle(self, node: DeviceNode) -> None:
+        """A device answers again: what it had to give back meanwhile it gives back now."""
+        for place in [place for place in self._owed if place[0] is node]:
+            self._owed.discard(place)
+            if place not in self._held:
+                self._give_back(place)
 
     def take(self, session: Session, grant: Grant, end: float) -> Deferred[Grant]:
         """Locks at the devices what has been granted to a session, or takes it all back.
@@ -102,18 +113,24 @@ class DeviceLocks:
         if holds or place not in self._held:
             return
         del self._held[place]
+        self._give_back(place)
+
+    def _give_back(self, place: Place) -> None:
         top, path = place
+        shown = f"{top.path}.{path}" if path else top.path
         freed = top.device_queue.run(
             top.device.unlocked,
             (path,),
             caller=Nobody(),
             verb="unlock",
             needs=(),
-            what=f"unlocking {hold.path}",
+            what=f"unlocking {shown}",
             timeout=UNLOCKING,
         )
-        freed.addErrback(self._not_freed, hold)
+        freed.addErrback(self._not_freed, place, shown)
 
-    def _not_freed(self, failure: Failure, hold: Hold) -> None:
+    def _not_freed(self, failure: Failure, place: Place, shown: str) -> None:
         why = failure.getErrorMessage()
-        log.info("{path} could not be unlocked at the device: {why}", path=hold.path, why=why)
+        log.info("{path} could not be unlocked at the device: {why}", path=shown, why=why)
+        if place[0] in self.nodes and failure.check(TimedOut, NotConnected):
+            self._owed.add(place)

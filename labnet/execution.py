@@ -42,6 +42,8 @@ BATCH = 16
 MAX_ABANDONED = 8
 #: The most characters of what a device raises that anybody is told.
 MAX_TEXT = 4096
+#: What a device is asked for though it is not connected: it has to know that a lock has ended.
+_WITHOUT_DEVICE = ("connect", "disconnect", "unlock")
 
 log = Logger()
 
@@ -272,7 +274,7 @@ class DeviceQueue:
 
     def check(self, caller: Caller, verb: str, needs: Sequence[Any]) -> None:
         """Raises `NotConnected`, or `Locked`, if the caller may not do this now."""
-        if self.unavailable is not None and verb not in ("connect", "disconnect"):
+        if self.unavailable is not None and verb not in _WITHOUT_DEVICE:
             raise NotConnected(f"{self.name} is not connected: {self.unavailable}")
         try:
             self._gate.check(caller, verb, needs)
@@ -465,7 +467,7 @@ class DeviceQueue:
         self.unavailable = reason
         error = NotConnected(f"{self.name} is not connected: {reason}")
         for job in self._all():
-            if job.verb not in ("connect", "disconnect"):
+            if job.verb not in _WITHOUT_DEVICE:
                 self._give_up(job, Failure(error))
 
     def regain(self) -> None:

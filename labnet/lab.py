@@ -290,6 +290,10 @@ class Lab:
         self.updates.vanished(node)
         return supervisor.close()
 
+    def change_retry(self, node: DeviceNode, first: float, longest: float) -> None:
+        """How a device that is not connected is tried again from now on; `Retry` has the rest."""
+        self._supervisors[node].change_retry(first, longest)
+
     def hardware(
         self, node: DeviceNode, verb: str, caller: Any, timeout: float | None
     ) -> Deferred[None]:

@@ -147,12 +147,28 @@ def _settings(old: Config, new: Config) -> Iterator[str]:
             yield title
 
 
+def plan_of(service: LabService, new: Config) -> Plan:
+    """What `new` changes in a running lab; what could not listen before is tried again."""
+    plan = compare(service.config, new)
+    failed = {it.name for it in service.listeners() if it.gave_up}
+    return replace(
+        plan,
+        serves=_again(plan.serves, [it.name for it in new.serves if it.name in failed]),
+        dials=_again(plan.dials, [it.name for it in new.dials if f"dial {it.name}" in failed]),
+    )
+
+
+def _again(part: Part, names: list[str]) -> Part:
+    more = [name for name in names if name not in part.begun]
+    return replace(part, changed=(*part.changed, *more))
+
+
 async def apply(service: LabService, new: Config) -> None:
     """Makes a running lab one of `new`; raises `LabError`, and changes nothing, if that cannot be.
 
     What goes wrong later is told by the service; the rest goes on.
     """
-    plan = compare(service.config, new)
+    plan = plan_of(service, new)
     made = _made(service, new, plan)
     await _end(service, plan)
     service.config = new
@@ -163,8 +179,10 @@ async def apply(service: LabService, new: Config) -> None:
     for device in new.devices:
         if device.name in made:
             service.attach(device)
-        else:
-            lab.devices()[device.name].device_queue.limit = device.keys.timeout
+        elif device.name in plan.live:
+            node = lab.devices()[device.name]
+            node.device_queue.limit = device.keys.timeout
+            lab.change_retry(node, device.keys.retry, device.keys.longest_retry)
     _set(service, new)
     await _begin(service, plan)
     if plan.devices != Part() or plan.serves != Part() or {"lab", "discovery"} & {*plan.settings}:

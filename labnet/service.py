@@ -174,6 +174,12 @@ class ListenerService(Service):
         except Exception:
             self.log.failure("{name} did not stop cleanly", name=self._title())
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether it could not listen, and waits for nothing."""
+        waits = self._unwatch is not None or not self.started.called
+        return bool(self.running) and self.listener is None and not waits
+
     def _title(self) -> str:
         return self.common.name or f"{self.wire.name} at {self.address}"
 

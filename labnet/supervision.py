@@ -7,7 +7,7 @@ client to connect it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,14 @@ class Supervisor:
         self._lost_at: float | None = None
         self._told = ""
         self._closed = False
+
+    def change_retry(self, first: float, longest: float) -> None:
+        """Other pauses between two attempts (s); one that is going on begins anew."""
+        self._retry = replace(self._retry, first=first, longest=longest)
+        self._pause = first
+        self._stop_timer()
+        if self._queue.unavailable is not None and self._attempt is None:
+            self._later()
 
     @property
     def _opens(self) -> bool:
@@ -208,6 +216,7 @@ class Supervisor:
     def _connected(self, _: object) -> None:
         self._wanted = True
         self._up()
+        self._lab.device_locks.settle(self._node)
 
     def _not_connected(self, failure: Failure, what: str, begun: list[bool]) -> Failure:
         if begun:  # else nothing has happened to the device

@@ -20,7 +20,7 @@ from labnet.config import parse_config
 from labnet.console import main as labnet_command
 from labnet.control import ControlService, make_private, socket_of
 from labnet.errors import LabError, NotConnected
-from labnet.reload import Plan, compare
+from labnet.reload import Plan, compare, plan_of
 from labnet.service import LabService
 from labnet.wires.plesty.client import PlestyBench
 from labnet.wires.table import find_wire
@@ -233,6 +233,30 @@ class ReloadTests(TestCase):
         self.assertEqual(len(problems), 1)
         self.assertIn("[serve dmm-scpi] listen", problems[0])
         self.assertIn("dmm", self.service.lab.devices())
+        # Once the port is free, the same file is enough.
+        await listener.disownServiceParent()
+        self.assertEqual(await self.service.reload(parse_config(text)), [])
+        self.assertIn("labnet", await self.client("dmm-scpi").query("*IDN?"))
+        self.assertEqual(plan_of(self.service, parse_config(text)).lines(), [])
+
+    async def test_other_pauses_for_a_device_that_is_tried_again(self) -> None:
+        lost = "[device far]\ndriver = scpi\naddress = 127.0.0.1:{}\nretry = {}\n"
+        await self.begin()
+        port = port_of(next(it for it in self.service.listeners() if it.name == "meter-tsv"))
+        rest = without(BEFORE, "serve meter-tsv")
+        await self.service.reload(parse_config(rest + lost.format(port, 0)))
+        node = self.service.lab.devices()["far"]
+        far = self.service.lab.open_session("test", "here", device="far")
+        await self.assertFailure(far.call("ask", "*IDN?"), NotConnected)
+        dmm = DMM + DMM_SCPI.replace("tcp:0:", f"tcp:{port}:")
+        back: Deferred[None] = Deferred()
+        far.subscribe(
+            ["far"], lambda news: [back.callback(None) for it in news if it.what == "back"]
+        )
+        text = rest + lost.format(port, 0.001) + dmm
+        self.assertEqual(await self.service.reload(parse_config(text)), [])
+        await back
+        self.assertIs(self.service.lab.devices()["far"], node)
 
     async def test_a_device_that_cannot_be_made_changes_nothing(self) -> None:
         await self.begin()

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from labnet import supervision
 from labnet.device import Device, ParameterState, command, parameter
+from labnet.device_locks import UNLOCKING
 from labnet.errors import (
     DeviceFault,
     Holder,
@@ -116,6 +117,20 @@ class OpeningTests(SupervisedCase):
             self.lab.advance(seconds)
             counts.append(self.opened())
         self.assertEqual(counts, [1, 2, 2, 3, 3, 4, 5, 6])
+
+    def test_the_pauses_change_while_it_is_tried(self) -> None:
+        self.device.unplug("no route")
+        self.attach()
+        self.lab.advance(7.0)
+        self.assertEqual(self.opened(), 4)
+        self.lab.change_retry(self.lab.devices()["meter"], 0.5, 0.5)
+        self.lab.advance(0.5)
+        self.assertEqual(self.opened(), 5)
+        self.lab.advance(0.5)
+        self.assertEqual(self.opened(), 6)
+        self.lab.change_retry(self.lab.devices()["meter"], 0.0, 0.5)
+        self.lab.advance(100)
+        self.assertEqual(self.opened(), 6)
 
     def test_it_is_there_once_it_can_be_opened(self) -> None:
         self.device.unplug("no route")
@@ -553,6 +568,31 @@ class DeviceLockTests(SynchronousTestCase):
         self.failureResultOf(waiting)
         self.device.answer_to_lock = None
         self.successResultOf(self.ben.lock(["meter"]))
+
+    def test_it_is_told_of_the_end_though_it_is_not_connected(self) -> None:
+        """Else it would take the lock again when it is back, for nobody."""
+        self.successResultOf(self.ann.lock(["meter"]))
+        self.lab.lose(self.lab.devices()["meter"], "gone")
+        self.ann.unlock()
+        self.assertEqual(self.device.told[-1], ("unlocked", ""))
+
+    def test_it_is_told_once_it_answers_again(self) -> None:
+        """What it could not give back in time it gives back later, if nobody holds it then."""
+        self.successResultOf(self.ann.lock(["meter.power"]))
+        self.successResultOf(self.ann.lock(["meter.level"]))
+        held: Deferred[None] = Deferred()
+        outer: Deferred[None] = Deferred(lambda _: outer.callback(None))
+        self.device.answer("stick", lambda: outer.addCallback(lambda _: held))
+        sticking = self.ann.call("meter.stick", timeout=1.0)
+        self.ann.unlock()
+        self.lab.advance(UNLOCKING + 0.1)
+        self.failureResultOf(sticking, TimedOut)
+        self.assertEqual([told[0] for told in self.device.told], ["locked", "locked"])
+        held.callback(None)
+        self.successResultOf(self.ben.lock(["meter.power"]))
+        self.lab.wait(self.ben.connect("meter"))
+        self.assertEqual(self.device.told[-1], ("unlocked", "level"))
+        self.assertNotIn(("unlocked", "power"), self.device.told)
 
     def test_not_while_it_is_not_connected(self) -> None:
         self.lab.lose(self.lab.devices()["meter"], "gone")

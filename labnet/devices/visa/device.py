@@ -298,9 +298,11 @@ class LockingVisaDevice(VisaDevice):
         self._held.add(path)
 
     def unlocked(self, path: str) -> None:
-        """The last one gives it back."""
+        """The last one gives it back; a session that is not open has no lock."""
+        if path not in self._held:
+            return
         self._held.discard(path)
-        if not self._held:
+        if not self._held and self._session.is_open:
             self._with(VisaSession.unlock)
 
 

@@ -67,6 +67,11 @@ class VisaSession:
             raise NotConnected(f"{self.settings.resource} is not open")
         return self._library
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the resource is open."""
+        return self._library is not None
+
     # Opening and closing
 
     def open(self) -> None:
