@@ -37,7 +37,7 @@ _KINDS: Mapping[str, Kind] = {
 
 Getter = Callable[[str, Kind], Callable[[], Any]]
 Setter = Callable[[str, Kind], Callable[[Any], Any]]
-Caller = Callable[[str, Kind], Callable[..., Any]]
+Caller = Callable[[str, Kind, tuple[ArgumentSpec, ...]], Callable[..., Any]]
 
 
 def identity_from(data: Mapping[str, Any]) -> Identity:
@@ -96,10 +96,11 @@ def _add_command(found: Found, path: str, entry: Mapping[str, Any], call: Caller
     result = kind_from_data(entry.get("result"))
     variadic, keywords = entry.get("variadic"), entry.get("keywords")
     timeout = entry.get("timeout")
+    arguments = tuple(_arguments(entry))
     found.command(
         path,
-        call(path, result),
-        arguments=tuple(_arguments(entry)),
+        call(path, result, arguments),
+        arguments=arguments,
         variadic=kind_from_data(variadic) if variadic else None,
         keywords=kind_from_data(keywords) if keywords else None,
         result=result,

@@ -184,9 +184,11 @@ class PlestyDevice(RemoteDevice):
         done = self.ask(lambda client: client.write(key, value, timeout=limit))
         return done.addCallback(_accepted, key)
 
-    def _call(self, name: str, result: Kind, *args: Any, **kwargs: Any) -> Deferred[Any]:
+    def _call(self, name: str, result: Kind, /, *args: Any, **kwargs: Any) -> Deferred[Any]:
         limit = self.seconds_left()
-        value = self.ask(lambda client: client.call(name, *args, timeout=limit, **kwargs))
+        # Not by the client's `call`: the operation may have an argument called timeout.
+        fields = {"func": name, "args": args, "kwargs": kwargs, "timeout": limit}
+        value = self.ask(lambda client: client.request("call", fields, name, limit))
         return value.addCallback(partial(from_json, result))
 
     def probe(self) -> Deferred[Any]:

@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 from labnet.devices.declared import Declared
 from labnet.devices.remote.base import Clock, Dial, Found, RemoteDevice
 from labnet.devices.remote.described import identity_from, members_from
-from labnet.errors import DeviceFault, Holder, Locked, UnknownName
+from labnet.errors import BadArguments, DeviceFault, Holder, Locked, UnknownName
+from labnet.specs import ArgumentSpec
 from labnet.values import ANY, BYTES, NONE, STR, AnyKind, ArrayKind, Kind, ListKind, OptionalKind
 
 #: Commands of every server that are something else here.
@@ -162,9 +163,12 @@ class TsvDevice(RemoteDevice):
 
         return set_value
 
-    def _caller(self, path: str, kind: Kind) -> Callable[..., Any]:
+    def _caller(
+        self, path: str, kind: Kind, arguments: tuple[ArgumentSpec, ...]
+    ) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Deferred[Any]:
-            texts = [text for value in (*args, *kwargs.values()) for text in _texts(value, ANY)]
+            values = in_order(arguments, args, kwargs)
+            texts = [text for value in values for text in _texts(value, ANY)]
             return self._request(path, *texts).addCallback(_value, kind, path)
 
         return call
@@ -207,6 +211,27 @@ def _in_its_words(failure: Failure) -> Failure:
         return Failure(DeviceFault(text, error.kind, error.number))
     wanted, where, name, wire, peer, age = found.groups()
     return Failure(Locked(Holder(where or wanted, name, wire, peer, float(age)), wanted))
+
+
+def in_order(
+    arguments: tuple[ArgumentSpec, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[Any]:
+    """All arguments by their places, as the wire has no names for them.
+
+    One that is left out before one that is given stands there with its default; `BadArguments` if
+    it has none, or for a name that has no place.
+    """
+    values, rest = list(args), dict(kwargs)
+    for spec in arguments[len(args) :]:
+        if not rest:
+            break
+        if spec.name not in rest and spec.default is None:
+            given = ", ".join(rest)
+            raise BadArguments(f"{spec.name} must be given too, as TSV has no name for {given}")
+        values.append(rest.pop(spec.name, spec.default))
+    if rest:
+        raise BadArguments(f"TSV has no place for the argument {next(iter(rest))}")
+    return values
 
 
 def _fields(reply: Any) -> Any:

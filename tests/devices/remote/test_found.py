@@ -119,7 +119,7 @@ class DescriptionTests(SynchronousTestCase):
         return json.loads(json.dumps(describe(lab.attach("full", Full()))))
 
     def members(self, data: Any) -> dict[str, Any]:
-        def reach(path: str, kind: Kind) -> Any:
+        def reach(path: str, kind: Kind, arguments: Any = ()) -> Any:
             return lambda *args: path
 
         return members_from(data, reach, reach, reach, 1.0).members

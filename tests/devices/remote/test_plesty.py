@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -66,6 +67,22 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual((members["run"].spec.long, members["run"].spec.timeout), (True, 3.0))
         self.assertNotIn("identity", members)
         self.assertEqual(members["odd_name"].spec.aliases, ("odd name",))
+
+    def test_arguments_may_have_any_name(self) -> None:
+        asked: list[Any] = []
+        made = device()
+
+        def request(*args: Any) -> Any:
+            asked.append(args)
+            return succeed(5)
+
+        made.client.request = request
+        run = made._found(None, []).members["run"]
+        called = run.function(1, timeout=2.0, name="x", result="y")
+        self.assertEqual(self.successResultOf(called), 5)
+        (kind, fields, what, limit) = asked[0]
+        self.assertEqual((kind, what, limit), ("call", "run", None))
+        self.assertEqual(fields["kwargs"], {"timeout": 2.0, "name": "x", "result": "y"})
 
     def test_declared(self) -> None:
         declared = parse_declarations({"parameter gain": "GAIN, GAIN {value}, float, dB, 0..20"})
