@@ -214,11 +214,12 @@ def parse_config(text: str, file: str = "lab.ini") -> Config:
     for section in sections:
         _check_title(section)
     single = {section.kind: section for section in sections if not section.name}
-    devices = in_order([read_device(section) for section in sections if section.kind == "device"])
-    names = [section.name for section in sections if section.kind == "device"]
+    read = [read_device(section) for section in sections if section.kind == "device"]
+    names = [device.name for device in read]
     serving = [section for section in sections if section.kind == "serve"]
     for section in serving:
         names += _brought(section, names)
+    devices = in_order(read, names[len(read) :])
     serves = tuple(_serve(section, names) for section in serving)
     _check_addresses(serves)
     if not devices and not any(serve.wire.brings for serve in serves):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -160,8 +160,14 @@ def _declared(section: Section, driver: Driver) -> Declared | None:
         raise section.bad(key, problem) from None
 
 
-def in_order(devices: list[DeviceConfig]) -> tuple[DeviceConfig, ...]:
-    """The devices so that each comes after those that its keys name."""
+def in_order(
+    devices: list[DeviceConfig], brought: Collection[str] = ()
+) -> tuple[DeviceConfig, ...]:
+    """The devices so that each comes after those that its keys name.
+
+    `brought` are the names of those that have no section, as the clients of a listener are devices;
+    parameters of these may be mentioned too.
+    """
     by_name = {device.name: device for device in devices}
     ordered: dict[str, DeviceConfig] = {}
 
@@ -176,10 +182,12 @@ def in_order(devices: list[DeviceConfig]) -> tuple[DeviceConfig, ...]:
             if name not in ordered:
                 place(by_name[name], (*on_the_way, name))
         for option, name in _mentioned(device):
+            if name in brought:
+                continue
             if name in on_the_way:
                 raise device.section.bad(option, f"{name!r} needs this device in its turn")
             if name not in by_name:
-                hint = suggest(name, by_name)
+                hint = suggest(name, (*by_name, *brought))
                 raise device.section.bad(option, f"there is no device {name!r}{hint}")
             if name not in ordered:
                 place(by_name[name], (*on_the_way, name))

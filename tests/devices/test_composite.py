@@ -364,6 +364,16 @@ class SectionTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertIn(said, self.refused(old, new))
 
+    def test_of_clients_that_are_devices(self) -> None:
+        serve = "[serve modules]\nwire = pymodaq\nactuators = rotor\n"
+        device = "[device it]\ndriver = composite\nparameter angle = rotor.position * 3.6\n"
+        for text in (serve + device, device + serve):
+            (it,) = parse_config(text).devices
+            self.assertIsInstance(it.make(), Composite)
+        wrong = device.replace("rotor", "roto") + serve
+        error = self.assertRaises(ConfigError, parse_config, wrong)
+        self.assertIn("no device 'roto'; did you mean 'rotor'?", str(error))
+
     def test_nothing_in_it(self) -> None:
         text = "[device it]\ndriver = composite\n"
         (device,) = parse_config(text).devices
