@@ -21,6 +21,7 @@ from labnet.errors import (
     WrongType,
 )
 from labnet.wires.pymodaq.codec import (
+    PROBLEM,
     Axis,
     CheckPosition,
     Generation,
@@ -164,6 +165,25 @@ class PositionTests(ControlCase):
         fake.is_at(6.0)
         self.assertEqual(told, [5.0, 6.0])
         self.assertEqual(actuator.last, 6.0)
+
+    def test_it_cannot_say(self) -> None:
+        fake, actuator = self.pair()
+        asked = actuator.position()
+        fake.say(Info(PROBLEM, "the stage is not connected"))
+        error = self.failureResultOf(asked, DeviceFault)
+        self.assertIn("the stage is not connected", error.getErrorMessage())
+        again = actuator.position()
+        fake.is_at(2.0)
+        self.assertEqual(self.successResultOf(again), 2.0)
+
+    def test_a_problem_that_may_be_one_of_a_setting(self) -> None:
+        fake, actuator = self.pair()
+        asked = actuator.position()
+        actuator.set(["velocity"], 3.0)
+        fake.say(Info(PROBLEM, "too fast"))
+        self.assertNoResult(asked)
+        fake.is_at(2.0)
+        self.assertEqual(self.successResultOf(asked), 2.0)
 
     def test_the_other_word(self) -> None:
         self.new_modules(ask="get_actuator_value")
@@ -483,6 +503,26 @@ class SettingTests(ControlCase):
         self.advance(1)
         self.assertEqual(self.successResultOf(written), 3.0)
         self.assertEqual(actuator.settings.child("velocity").value, 3.0)
+
+    def test_refused_by_the_module(self) -> None:
+        fake, actuator = self.pair()
+        velocity = ("move_settings", "velocity")
+        written = actuator.set(["velocity"], 3.0)
+        fake.say(Info(PROBLEM, "the stage is locked"))
+        self.assertNoResult(written)
+        fake.changes(velocity, '<velocity type="float">1.5</velocity>')
+        self.assertIn("locked", self.failureResultOf(written, DeviceFault).getErrorMessage())
+        # What it said before is no reason for another value now.
+        written = actuator.set(["velocity"], 30.0)
+        fake.changes(velocity, '<velocity type="float">20.0</velocity>')
+        self.assertEqual(self.successResultOf(written), 20.0)
+
+    def test_a_problem_is_not_the_end_of_a_setting_that_was_taken(self) -> None:
+        fake, actuator = self.pair()
+        written = actuator.set(["velocity"], 3.0)
+        fake.say(Info(PROBLEM, "something else"))
+        fake.changes(("move_settings", "velocity"), '<velocity type="float">3.0</velocity>')
+        self.assertEqual(self.successResultOf(written), 3.0)
 
     def test_what_it_has_already_is_not_sent(self) -> None:
         fake, actuator = self.pair()

@@ -292,6 +292,16 @@ class DetectorTests(LabCase):
         self.assertEqual((data.dim, data.units), ("Data0D", "W"))
         self.assertGreater(data.value, 0)
 
+    def test_a_list_is_one_channel(self) -> None:
+        program = self.program("bench", channels=("trace",))
+        self.tree(program, "GRABBER")
+        self.lab.devices()["bench"].device.trace = [1, 2.5, 4]  # type: ignore[attr-defined]
+        (data,) = self.grabbed(program).data
+        self.assertEqual([array.tolist() for array in data.data], [[1.0, 2.5, 4.0]])
+        self.lab.devices()["bench"].device.trace = [[1], [2, 3]]  # type: ignore[attr-defined]
+        ((_, why),) = shown(program.orders(SendData("1D")))
+        self.assertIn("different lengths", why)
+
     def test_all_that_is_measured(self) -> None:
         program = self.program("bench")
         self.tree(program, "GRABBER")

@@ -158,8 +158,13 @@ class Actuator(Module):
 
     def _info(self, message: Info) -> None:
         super()._info(message)
-        if message.name == PROBLEM and self._move is not None:
-            self._move.deferred.errback(DeviceFault(message.value, "Refused"))
+        if message.name != PROBLEM:
+            return
+        refused = DeviceFault(message.value, "Refused")
+        if self._move is not None:
+            self._move.deferred.errback(refused)
+        elif not self._confirmations:  # else it may be a setting that is refused
+            self._answer(Failure(refused))
 
     # Motions
 

@@ -223,14 +223,19 @@ class LabGrabber(OfferedGrabber):
         assert isinstance(node, ParameterNode)
         if isinstance(value, LabeledArray):
             return value
-        unit = node.spec.unit
-        return LabeledArray(_array(value), node.name, unit) if unit else value
+        if node.spec.unit:
+            return LabeledArray(_array(value), node.name, node.spec.unit)
+        # Of some servers arrays come as lists; that is one channel, whatever its length.
+        return _array(value) if isinstance(value, list | tuple) else value
 
 
 def _array(value: Any) -> Any:
     import numpy as np
 
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise BadArguments("lists of different lengths are no array") from None
 
 
 def _value(result: Any) -> Any:

@@ -10,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 
-from labnet.errors import BadArguments, LabError, NotConnected, NotWritable, UnknownName, WrongType
+from labnet.errors import (
+    BadArguments,
+    DeviceFault,
+    LabError,
+    NotConnected,
+    NotWritable,
+    UnknownName,
+    WrongType,
+)
 from labnet.logs import Logger
 from labnet.wires.pymodaq.codec import (
     MAX_MESSAGE,
+    PROBLEM,
     Generation,
     Identify,
     Info,
@@ -95,6 +104,14 @@ def _nothing(*_: Any) -> None:
     """Nobody wants to know."""
 
 
+class Confirmation(NamedTuple):
+    """A value that has been sent; `problems` are those that the module had told of before."""
+
+    deferred: Deferred[Any]
+    wanted: Any
+    problems: int
+
+
 class Module:
     """One module that has dialled in; made by `control.Modules`.
 
@@ -122,7 +139,8 @@ class Module:
         self._clock = clock
         self._introduced = False
         self._waiting: dict[Deferred[Any], None] = {}
-        self._confirmations: dict[Path, list[Deferred[Any]]] = {}
+        self._confirmations: dict[Path, list[Confirmation]] = {}
+        self._problems = 0  # how many it has told of
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             Infos: self._infos,
             InfoXml: self._info_xml,
@@ -192,11 +210,19 @@ class Module:
         self.settings = self.settings.changed(path, setting)
         self.on_settings(path)
         for confirmation in self._confirmations.pop(path, ()):
-            confirmation.callback(setting.value)
+            self._confirm(confirmation, setting.value)
+
+    def _confirm(self, confirmation: Confirmation, value: Any) -> None:
+        """A module that refuses a value says why, and then which one the setting has still."""
+        if value != confirmation.wanted and self._problems > confirmation.problems:
+            confirmation.deferred.errback(DeviceFault(self.info[PROBLEM], "Refused"))
+        else:
+            confirmation.deferred.callback(value)
 
     def _info(self, message: Info) -> None:
         if message.name in self.info or len(self.info) < MAX_INFOS:
             self.info[message.name] = message.value
+            self._problems += message.name == PROBLEM
             self.on_info(message.name)
 
     # What goes
@@ -228,7 +254,8 @@ class Module:
         """Changes a setting at its path below the root; gives the value that it then has.
 
         PyMoDAQ's modules say so when they have taken a value; of one that does not within
-        `Manners.confirm` it is believed. Fails with `UnknownName`, `NotWritable`, `WrongType`.
+        `Manners.confirm` it is believed. Fails with `UnknownName`, `NotWritable`, `WrongType`, and
+        with `DeviceFault` when the module says why it keeps the value that it had.
         """
         try:
             names, setting = self._setting(tuple(path))
@@ -241,7 +268,8 @@ class Module:
             return succeed(value)
         self._line.send(data)
         confirmation = self._promise()
-        self._confirmations.setdefault(names, []).append(confirmation)
+        waiting = Confirmation(confirmation, value, self._problems)
+        self._confirmations.setdefault(names, []).append(waiting)
         timer = self._clock.callLater(
             self.manners.confirm, self._unconfirmed, names, setting.with_value(value)
         )
