@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from itertools import product
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from labnet.devices.remote import plesty, tsv
+from labnet.wires.pymodaq import offering
 from labnet.wires.rogue import mirror
 from tests.chain.far import DEVICE_WIRES
-from tests.chain.near import PEOPLE
+from tests.chain.near import PEOPLE, PROGRAMS
 from tests.chain.pairs import Chain, Outcome
 from tests.chain.table import as_page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "any-to-any.md"
 
-#: What a pair cannot carry: PyMoDAQ has neither commands besides moves nor locks.
+#: What a pair cannot carry, for reasons that the page gives.
 MISSING: dict[tuple[str, str], set[str]] = {
-    pair: {"command", "array", "error", "far_lock"} | ({"lock"} if pair[0] == "pymodaq" else set())
-    for pair in product(PEOPLE, DEVICE_WIRES)
-    if "pymodaq" in pair
+    **{(client, "pymodaq"): {"far_lock"} for client in PEOPLE},
+    **{("pymodaq", device): {"lock", "far_lock"} for device in DEVICE_WIRES},
 }
+CLIENTS = (*PEOPLE, *PROGRAMS)
 
 OUTCOMES: dict[tuple[str, str], Outcome] = {}
 
@@ -38,6 +38,7 @@ class ChainTests(TestCase):
         self.patch(plesty, "SIGN_OF_LIFE", 0.3)
         self.patch(tsv, "SIGN_OF_LIFE", 0.3)
         self.patch(mirror, "TICK", 0.1)
+        self.patch(offering, "FIRST_PAUSE", 0.05)
 
     async def outcome(self, client: str, device: str) -> Outcome:
         """What gets through; tried once in a run."""
@@ -56,7 +57,7 @@ class ChainTests(TestCase):
 
     async def test_that_the_page_is_right(self) -> None:
         """The page in docs/ says what these tests found; LABNET_WRITE_DOCS=1 writes it anew."""
-        for client in PEOPLE:
+        for client in CLIENTS:
             for device in DEVICE_WIRES:
                 await self.outcome(client, device)
         page = as_page(OUTCOMES)
@@ -72,6 +73,6 @@ def _test(client: str, device: str) -> Callable[[ChainTests], Awaitable[None]]:
     return test
 
 
-for _client in PEOPLE:
+for _client in CLIENTS:
     for _device in DEVICE_WIRES:
         setattr(ChainTests, f"test_{_client}_to_{_device}", _test(_client, _device))

@@ -15,11 +15,12 @@ from twisted.internet.defer import Deferred
 
 from labnet.config import parse_config
 from labnet.device import Device, Identity, command, parameter
+from labnet.devices.composite import Composite, combined, relayed
 from labnet.errors import DeviceFault
 from labnet.lab import Lab, ServeOptions
 from labnet.registry import DeviceNode
 from labnet.service import LabService
-from labnet.testing import serve_on_loopback
+from labnet.testing import Served, serve_on_loopback
 from labnet.updates import Update
 from labnet.wires.table import find_wire
 
@@ -57,6 +58,31 @@ class Lamp(Device):
         raise DeviceFault("the lamp is broken")
 
 
+class Mover(Composite):
+    """The lamp in PyMoDAQ's words: its level is a setting, its commands are moves."""
+
+    position = combined("lamp.level")
+    level = combined("lamp.level")
+    move_abs = relayed("lamp.double")
+    home = relayed("lamp.burn")
+
+
+#: The same, as a section has it.
+MOVER = """
+[device mover]
+driver = composite
+parameter position = lamp.level
+parameter level = lamp.level
+command move_abs = lamp.double
+command home = lamp.burn
+"""
+
+#: The modules that the lamp is offered as: what of it, and what stands in the section beyond that.
+MODULES: dict[str, Mapping[str, Any]] = {
+    "mover": {"as_": "ACTUATOR"},
+    "lamp": {"as_": "GRABBER", "channels": ("spectrum",)},
+}
+
 _DECLARED = """
 parameter level = LEVEL?, LEVEL {value}, float, V, 0..100
 parameter spectrum = SPECTRUM?, array
@@ -67,17 +93,21 @@ lock = yes
 """
 
 
-@dataclass(frozen=True)
-class Names:
-    """What the lamp's level is called here, how it is set, and what else there is of the lamp."""
-
-    level: str = "level"
-    setter: str = ""  # a command; else the level is set itself
-    whole: bool = True  # its commands and arrays, and what it says of errors
-    locks: bool = True  # and locks
-
-
-LEVEL = Names()
+#: A lamp that is two modules, an actuator and a detector.
+_MODULES_HERE = """
+[serve far]
+wire = pymodaq
+listen = tcp:{port}:interface=127.0.0.1
+actuators = actuator
+grabbers = detector
+[device lamp]
+driver = composite
+retry = 0.05
+parameter level = actuator.settings.level
+command double = actuator.move_abs
+command burn = actuator.move_home
+command spectrum = detector.grab
+"""
 
 
 @dataclass(frozen=True)
@@ -88,14 +118,13 @@ class DeviceWire:
     keys: str
     messages: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
-    names: Names = LEVEL  # by which the lamp is used here
-    dials: bool = False  # the far end dials, and the near one listens
+    dials: bool = False  # the device comes to the lab, which listens at the port
+    parts: tuple[str, ...] = ("lamp",)  # what is not connected when the far end is gone
 
     def section(self, port: int) -> str:
         """The text of the section."""
         if self.dials:
-            listen = f"tcp:{port}:interface=127.0.0.1"
-            return f"[serve far]\nwire = {self.name}\nlisten = {listen}\n{self.keys}\n"
+            return self.keys.format(port=port)
         keys = self.keys.format(port=port) + (_DECLARED if self.messages else "")
         return f"[device lamp]\ndriver = {self.name}\nretry = 0.05\nprobe = 1\n{keys}\n"
 
@@ -109,11 +138,8 @@ DEVICE_WIRES: dict[str, DeviceWire] = {
         DeviceWire("scpi", "address = 127.0.0.1:{port}", True),
         DeviceWire("vxi11", "host = 127.0.0.1\nport = {port}", True, {"portmapper": "none"}),
         DeviceWire("hislip", "host = 127.0.0.1\nport = {port}", True),
-        DeviceWire(
-            "pymodaq", "actuators = lamp\nquiet = 0.1\nintroduction = 0.1",
-            names=Names("position", "move_abs", whole=False, locks=False), dials=True,
-        ),
         DeviceWire("vicp", "host = 127.0.0.1\nport = {port}", True),
+        DeviceWire("pymodaq", _MODULES_HERE, dials=True, parts=("actuator", "detector")),
     )
 }
 
@@ -133,13 +159,6 @@ def free_base(count: int) -> int:
             return base
 
 
-async def dialled(wire: str, lab: Lab, port: int, device: str) -> Any:
-    """What offers a device to who listens at a port."""
-    dialler = find_wire(wire).load_dialler()
-    common = ServeOptions("offer", device, drain=0.0)
-    return await dialler.dial(lab, f"127.0.0.1:{port}", common, dialler.Options(), lab.reactor)
-
-
 class FarEnd:
     """A lab with a lamp that is served over one wire, and can be killed and started again."""
 
@@ -149,31 +168,45 @@ class FarEnd:
         self.lab = Lab(reactor=reactor, grace=0.2)
         self.lab.attach("lamp", self.lamp)
         self.port = 0
-        self._served: Any = None
+        self._served: list[Any] = []
+        if wire.dials:
+            self.lab.attach("mover", Mover())
 
     async def start(self) -> None:
         """Serves; at the same port as before."""
         if self.wire.dials:
             self.port = self.port or free_base(1)
-            self._served = await dialled(self.wire.name, self.lab, self.port, "lamp.level")
-            return
+            self._served = [await self._offered(*module) for module in MODULES.items()]
+        else:
+            self._served = [await self._serve()]
+
+    async def _offered(self, device: str, options: Mapping[str, Any]) -> Any:
+        """What a ``[dial]`` section does."""
+        module = find_wire(self.wire.name).load_dialler()
+        common = ServeOptions(device=device, drain=0.0)
+        return await module.dial(
+            self.lab, f"127.0.0.1:{self.port}", common, module.Options(**options), reactor
+        )
+
+    async def _serve(self) -> Served:
         zmq = find_wire(self.wire.name).zmq
         if self.wire.name == "rogue" and not self.port:
             self.port = free_base(3)
         place = f"127.0.0.1:{self.port or ('*' if zmq else 0)}"
         host, _, number = place.partition(":")
         address = f"tcp://{place}" if zmq else f"tcp:{number}:interface={host}"
-        self._served = await serve_on_loopback(
+        served = await serve_on_loopback(
             self.lab, self.wire.name, address=address, device="lamp", drain=0.0,
             **self.wire.options,
         )  # fmt: skip
-        self.port = self._served.port or int(self._served.listener.address.rpartition(":")[2])
+        self.port = served.port or int(served.listener.address.rpartition(":")[2])
+        return served
 
     async def kill(self) -> None:
         """Ends all connections and listens no more."""
-        served, self._served = self._served, None
-        if served is not None:
-            await served.stop()
+        served, self._served = self._served, []
+        for one in served:
+            await one.stop()
 
     async def stop(self) -> None:
         """Ends it for good."""
@@ -185,12 +218,13 @@ class NearEnd:
     """The lab between: the lamp as a device of its, served over another wire."""
 
     def __init__(self, wire: DeviceWire, port: int, more: str = "") -> None:
+        self._parts = wire.parts
         self.service = LabService(parse_config(wire.section(port) + more))
         self.service.startService()
         self.losses = 0
         self._waiting: list[Deferred[None]] = []
         self._watcher = self.lab.open_session("test", "here", device="lamp")
-        self._watcher.subscribe(["lamp"], self._changed)
+        self._watcher.subscribe(sorted({"lamp", *wire.parts}), self._changed)
 
     def _changed(self, updates: list[Update]) -> None:
         self.losses += sum(update.what == "lost" for update in updates)
@@ -205,12 +239,16 @@ class NearEnd:
             await self._waiting[-1]
 
     async def up(self) -> None:
-        """The lamp is connected."""
-        await self.until(lambda: self.node.queue.unavailable is None)
+        """The lamp is connected, and all its parts."""
+        await self.until(lambda: not self._unavailable("lamp", *self._parts))
 
     async def down(self) -> None:
-        """The lamp is not connected."""
-        await self.until(lambda: self.node.queue.unavailable is not None)
+        """The lamp is not connected, or none of its parts."""
+        await self.until(lambda: self._unavailable(*self._parts) == [*self._parts])
+
+    def _unavailable(self, *names: str) -> list[str]:
+        devices = self.lab.devices()
+        return [name for name in names if devices[name].queue.unavailable is not None]
 
     @property
     def node(self) -> DeviceNode:
@@ -223,19 +261,7 @@ class NearEnd:
         assert self.service.lab is not None
         return self.service.lab
 
-    async def serve(self, wire: str) -> Any:
+    async def serve(self, wire: str) -> Served:
         """One more listener."""
-        if DEVICE_WIRES[wire].dials:
-            return Offers(self.lab)
         options = DEVICE_WIRES[wire].options
         return await serve_on_loopback(self.lab, wire, device="lamp", timeout=5.0, **options)
-
-
-class Offers:
-    """What stands for a listener where the programs listen: each is dialled when it is there."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-
-    async def stop(self) -> None:
-        """The programs end what they were offered."""

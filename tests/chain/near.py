@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
-from labnet.errors import LabError, TimedOut
+from labnet.errors import LabError
 from labnet.testing import Served
-from labnet.wires.pymodaq.control import Modules
-from labnet.wires.pymodaq.module import Manners
+from labnet.wires.pymodaq import Modules
 from labnet.wires.table import find_wire
-from tests.chain.far import Names, dialled
 
 #: Seconds that a client has for what nobody will answer.
 IMPATIENT = 0.25
+
+
+class NoWords(Exception):
+    """The wire has no words for it."""
 
 
 class Person(Protocol):
@@ -30,14 +33,14 @@ class Person(Protocol):
     async def double(self, x: float) -> float:
         """The command with an argument and a result."""
 
-    async def spectrum(self) -> list[float]:
-        """The array."""
+    async def spectrum(self, by_command: bool = False) -> list[float]:
+        """The array, which is a parameter or what a command answers."""
 
     async def burn(self) -> str:
         """What is told of the command that fails."""
 
     async def lock(self) -> None:
-        """Locks the lamp."""
+        """Locks the lamp; raises `NoWords`."""
 
     async def unlock(self) -> None:
         """Frees it."""
@@ -63,24 +66,20 @@ class Telling:
 class TsvPerson(Telling):
     """sm_bluesky's lines; locks need a connection that stays."""
 
-    def __init__(self, served: Any, names: Names) -> None:
-        self.names = names
+    def __init__(self, served: Served) -> None:
         self.client = served.client(persistent=True, timeout=5.0)
         self.token = ""
 
     async def read(self, timeout: float | None = None) -> float:
-        return float((await self.client.get(self.names.level, timeout=timeout)).text)
+        return float((await self.client.get("level", timeout=timeout)).text)
 
     async def write(self, value: float) -> None:
-        if self.names.setter:
-            await self.client.send(self.names.setter, value)
-        else:
-            await self.client.set("level", value)
+        await self.client.set("level", value)
 
     async def double(self, x: float) -> float:
         return float((await self.client.send("double", x)).text)
 
-    async def spectrum(self) -> list[float]:
+    async def spectrum(self, by_command: bool = False) -> list[float]:
         return [float(field) for field in (await self.client.send("spectrum")).fields]
 
     async def burn(self) -> str:
@@ -93,7 +92,7 @@ class TsvPerson(Telling):
         await self.client.unlock(self.token)
 
     async def try_to_write(self, value: float) -> str:
-        return await self.told(self.write(value))
+        return await self.told(self.client.set("level", value))
 
     async def leave(self) -> None:
         await self.client.close()
@@ -102,8 +101,7 @@ class TsvPerson(Telling):
 class PlestyPerson(Telling):
     """PLESTY's JSON."""
 
-    def __init__(self, served: Any, names: Names) -> None:
-        self.names = names
+    def __init__(self, served: Served) -> None:
         self.client = served.client(timeout=5.0)
         self.connected = False
 
@@ -114,20 +112,20 @@ class PlestyPerson(Telling):
         return self.client
 
     async def read(self, timeout: float | None = None) -> float:
-        return float(await (await self._client()).query(self.names.level, timeout=timeout))
+        return float(await (await self._client()).query("level", timeout=timeout))
 
     async def write(self, value: float) -> None:
-        client = await self._client()
-        if self.names.setter:
-            await client.call(self.names.setter, value)
-        else:
-            await client.write("level", value)
+        await (await self._client()).write("level", value)
 
     async def double(self, x: float) -> float:
         return float(await (await self._client()).call("double", x))
 
-    async def spectrum(self) -> list[float]:
-        return [float(item) for item in await (await self._client()).query("spectrum")]
+    async def spectrum(self, by_command: bool = False) -> list[float]:
+        client = await self._client()
+        ask = client.call if by_command else client.query
+        array = await ask("spectrum")
+        # A frame has a label, and perhaps axes, which come with it.
+        return [float(item) for item in (array["data"] if isinstance(array, dict) else array)]
 
     async def burn(self) -> str:
         return await self.told((await self._client()).call("burn"))
@@ -139,7 +137,7 @@ class PlestyPerson(Telling):
         await self.client.lock([])
 
     async def try_to_write(self, value: float) -> str:
-        return await self.told(self.write(value))
+        return await self.told((await self._client()).write("level", value))
 
     async def leave(self) -> None:
         await self.client.close()
@@ -148,24 +146,21 @@ class PlestyPerson(Telling):
 class RoguePerson(Telling):
     """PyRogue's pickles."""
 
-    def __init__(self, served: Any, names: Names) -> None:
-        self.names = names
+    def __init__(self, served: Served) -> None:
         self.client = served.client(timeout=5.0)
 
     async def read(self, timeout: float | None = None) -> float:
-        return float(await self.client.get(f"lab.lamp.{self.names.level}", timeout=timeout))
+        return float(await self.client.get("lab.lamp.level", timeout=timeout))
 
     async def write(self, value: float) -> None:
-        if self.names.setter:
-            await self.client.exec(f"lab.lamp.{self.names.setter}", value)
-        else:
-            await self.client.set("lab.lamp.level", value)
+        await self.client.set("lab.lamp.level", value)
 
     async def double(self, x: float) -> float:
         return float(await self.client.exec("lab.lamp.double", x))
 
-    async def spectrum(self) -> list[float]:
-        return [float(item) for item in await self.client.get("lab.lamp.spectrum")]
+    async def spectrum(self, by_command: bool = False) -> list[float]:
+        ask = self.client.exec if by_command else self.client.get
+        return [float(item) for item in await ask("lab.lamp.spectrum")]
 
     async def burn(self) -> str:
         return await self.told(self.client.exec("lab.lamp.burn"))
@@ -177,77 +172,35 @@ class RoguePerson(Telling):
         await self.client.exec("lab.Locks.Unlock")
 
     async def try_to_write(self, value: float) -> str:
-        return await self.told(self.write(value))
+        return await self.told(self.client.set("lab.lamp.level", value))
 
     async def leave(self) -> None:
         await self.client.close()
 
 
-class PymodaqPerson(Telling):
-    """A program of PyMoDAQ's that listens, and is offered the level as an actuator."""
-
-    def __init__(self, served: Any, names: Names) -> None:
-        self.lab = served.lab
-        self.device = "lamp.level" if names.level == "level" else "lamp"
-        self.modules = Modules(reactor, Manners(quiet=0.05))  # type: ignore[arg-type]
-        self._actuator: Any = None
-        self._port: Any = None
-        self._offer: Any = None
-
-    async def actuator(self) -> Any:
-        if self._actuator is None:
-            self._port = reactor.listenTCP(0, self.modules, interface="127.0.0.1")  # type: ignore[attr-defined]
-            port = self._port.getHost().port
-            self._offer = await dialled("pymodaq", self.lab, port, self.device)
-            self._actuator = await self.modules.actuator()
-        return self._actuator
-
-    async def read(self, timeout: float | None = None) -> float:
-        reading = (await self.actuator()).position()
-        return float(await reading.addTimeout(timeout or 5.0, reactor, _late))  # type: ignore[arg-type]
-
-    async def write(self, value: float) -> None:
-        await (await self.actuator()).move_abs(value)
-
-    async def try_to_write(self, value: float) -> str:
-        return await self.told(self.write(value))
-
-    async def leave(self) -> None:
-        if self._offer is not None:
-            offer, self._offer = self._offer, None
-            await offer.stop()
-            self.modules.close()
-            await self._port.stopListening()
-
-
-def _late(result: Any, seconds: float) -> Any:
-    raise TimedOut("the position", seconds)
-
-
 class MessagePerson(Telling):
     """SCPI, over any of the wires that carry messages."""
 
-    def __init__(self, served: Any, names: Names) -> None:
-        self.names = names
+    def __init__(self, served: Served) -> None:
         self.client = _message_client(served)
-        self._header = names.level.upper()
-        self._setter = (names.setter or names.level).replace("_", ":").upper()
 
     async def read(self, timeout: float | None = None) -> float:
-        return float(await self.client.query(f"{self._header}?", timeout=timeout))
+        return float(await self.client.query("LEVEL?", timeout=timeout))
 
     async def write(self, value: float) -> None:
-        await self.client.write(f"{self._setter} {value}")
-        assert (await self.client.query("SYST:ERR?")).startswith("0")
+        await self.client.write(f"LEVEL {value}")
+        error = await self.client.query("SYST:ERR?")
+        assert error.startswith("0"), error
 
     async def double(self, x: float) -> float:
         return float(await self.client.query(f"DOUBLE? {x}"))
 
-    async def spectrum(self) -> list[float]:
+    async def spectrum(self, by_command: bool = False) -> list[float]:
         return [float(item) for item in (await self.client.query("SPECTRUM?")).split(",")]
 
     async def burn(self) -> str:
         await self.client.write("BURN")
+        await self.client.query("*OPC?")  # it may take its time
         number, _, text = (await self.client.query("SYST:ERR?")).partition(",")
         return text if int(number) else ""
 
@@ -259,11 +212,80 @@ class MessagePerson(Telling):
         await self.client.query("*IDN?")  # what a raw socket has sent has now been done
 
     async def try_to_write(self, value: float) -> str:
-        message = f"{self._setter} {value};{self._header}?"
-        return await self.told(self.client.query(message, timeout=IMPATIENT))
+        return await self.told(self.client.query(f"LEVEL {value};LEVEL?", timeout=IMPATIENT))
 
     async def leave(self) -> None:
         await self.client.close()
+
+
+class PymodaqPerson(Telling):
+    """A program of PyMoDAQ, which waits for the modules that the lab offers it."""
+
+    def __init__(self) -> None:
+        clock: Any = reactor
+        self.modules = Modules(clock)
+        self._port = clock.listenTCP(0, self.modules, interface="127.0.0.1")
+        self._actuator: Any = None
+        self._detector: Any = None
+
+    def sections(self) -> str:
+        """What stands in the file of the lab that offers it the lamp."""
+        port = self._port.getHost().port
+        return _OFFERED_HERE.format(port=port)
+
+    async def come(self) -> None:
+        """Both modules are there."""
+        self._actuator = await self.modules.actuator()
+        self._detector = await self.modules.grabber()
+
+    async def read(self, timeout: float | None = None) -> float:
+        asked: Deferred[float] = self._actuator.position()
+        return await asked
+
+    async def write(self, value: float) -> None:
+        await self._actuator.set(("level",), value)
+
+    async def double(self, x: float) -> float:
+        return float(await self._actuator.move_abs(x))
+
+    async def spectrum(self, by_command: bool = False) -> list[float]:
+        (array,) = (await self._detector.grab("1D")).arrays
+        return [float(item) for item in array]
+
+    async def burn(self) -> str:
+        return await self.told(self._actuator.move_home())
+
+    async def lock(self) -> None:
+        raise NoWords
+
+    async def unlock(self) -> None:
+        raise NoWords
+
+    async def try_to_write(self, value: float) -> str:
+        return await self.told(self.write(value))
+
+    async def leave(self) -> None:
+        self.modules.close()
+        port, self._port = self._port, None
+        if port is not None:
+            await port.stopListening()
+
+
+_OFFERED_HERE = """
+[dial mover-{port}]
+wire = pymodaq
+device = mover
+connect = 127.0.0.1:{port}
+[dial spectrum-{port}]
+wire = pymodaq
+device = lamp
+as = GRABBER
+channels = spectrum
+connect = 127.0.0.1:{port}
+"""
+
+#: The wires whose programs wait for devices, as those do of which the lab is dialled.
+PROGRAMS: dict[str, Callable[[], PymodaqPerson]] = {"pymodaq": PymodaqPerson}
 
 
 def _message_client(served: Served) -> Any:
@@ -275,11 +297,10 @@ def _message_client(served: Served) -> Any:
     return make("127.0.0.1", served.port, timeout=5.0)
 
 
-PEOPLE: dict[str, Callable[[Any, Names], Any]] = {
+PEOPLE: dict[str, Callable[[Served], Person]] = {
     "tsv": TsvPerson,
     "plesty": PlestyPerson,
     "rogue": RoguePerson,
-    "pymodaq": PymodaqPerson,
     "scpi": MessagePerson,
     "vxi11": MessagePerson,
     "hislip": MessagePerson,

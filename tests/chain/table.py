@@ -23,9 +23,22 @@ EXPLANATION = """\
 
 
 NOTES = """
-`pymodaq` is another sort of wire: either side is one actuator or one detector. What is tried here
-is an actuator, which has a position and can be moved to another; its wire has neither further
-commands nor locks, so *write* is a move. Detectors and settings: see [pymodaq](wires/pymodaq.md).
+`pymodaq` is another sort of wire. Its devices are actuators and detectors, one a connection, and
+its words are settings, moves and grabs. In this test a [composite device](devices.md) therefore
+puts the lamp at the far end into these words: its level is the actuator's position and a setting,
+its commands are `move_abs` (the result is the position that is reported at the end) and
+`move_home`, and its array is what the detector grabs. On the device side another composite makes
+one lamp of the two modules again; on the client side a program is offered both. What a cell does
+not have, and what *all but* does not tell:
+
+- *far lock*: the wire has no words for locks, so the far end hears nothing of a lock here.
+- *lock*: a program of PyMoDAQ cannot lock anything, for the same reason. It obeys the locks of
+  others: what it writes to a device that somebody holds is refused, which this test makes sure of.
+- *command*: no others than those with the arguments and results of a move or a grab.
+- *error*, *loss*: the reason travels as an `Info` line, as labnet sends it on the hardware side.
+  PyMoDAQ's own modules say nothing when they refuse.
+
+See [pymodaq](wires/pymodaq.md).
 """
 
 
