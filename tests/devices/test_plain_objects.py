@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from threading import Event, Lock
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from labnet.device import CommandState, Device, ParameterState
+from labnet.devices.objects import shell
 from labnet.devices.objects.kinds import as_device, maker_of
-from labnet.errors import DeviceFault, NotConnected, OutOfRange
+from labnet.errors import DeviceFault, NotConnected, OutOfRange, TimedOut
 from labnet.instrument.model import words_of
 from labnet.service import Lab
 from labnet.supervision import RETRY, Retry
@@ -128,6 +131,42 @@ class LabTests(TestCase):
         self.patch(Meter, "zero", _broken_pipe)
         await self.assertFailure(session.call("zero"), DeviceFault)
         self.assertEqual((await session.get("power")).value, 1e-3)
+
+    async def test_an_object_that_hangs_and_cannot_be_closed(self) -> None:
+        """A new one takes its place, though the old one's own lock is never free."""
+        self.patch(shell, "CLOSING", 0.01)
+        begun, go = Event(), Event()
+        self.addCleanup(go.set)
+
+        class Hanging:
+            """One lock around all, as many drivers have."""
+
+            def __init__(self) -> None:
+                self.lock = Lock()
+
+            def hang(self) -> str:
+                with self.lock:
+                    begun.set()
+                    go.wait(30)
+                return "late"
+
+            def number(self) -> int:
+                return 5
+
+            def close(self) -> None:
+                with self.lock:
+                    pass
+
+        for disconnected in (False, True):
+            begun.clear()
+            session = self.lab(maker_of(Hanging)())
+            hanging = session.call("hang", timeout=0.02)
+            await deferToThread(begun.wait, 10)
+            await self.assertFailure(hanging, TimedOut)
+            if disconnected:
+                await session.disconnect()
+            await session.connect()
+            self.assertEqual(await session.call("number"), 5)
 
     async def test_coroutines_run_in_the_reactor(self) -> None:
         device = as_device(Asynchronous())

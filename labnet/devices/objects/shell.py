@@ -16,6 +16,8 @@ from labnet.specs import Identity, first_paragraph
 log = Logger()
 #: Of pyserial, pyvisa, pyusb and paramiko.
 _LOST = {"SerialException", "InvalidSession", "USBError", "NoValidConnectionsError"}
+#: Seconds for closing an object that hangs, before another is made in its place.
+CLOSING = 2.0
 _Shell = TypeVar("_Shell", bound="ObjectDevice")
 
 
@@ -36,6 +38,7 @@ class ObjectDevice(Device):
         self._make = make
         self.described_late = make is not None
         self._item = item
+        self._thread: int | None = None  # where it was opened
         self._described = False
         self.identity = Identity(cls.__module__.partition(".")[0], cls.__name__)
         self.describe_class(cls)
@@ -69,6 +72,7 @@ class ObjectDevice(Device):
         if self._make is not None:
             self._put_away()
             self._item = self._make()
+        self._thread = threading.get_ident()
         try:
             self.open(self._item)
             self._describe()
@@ -78,12 +82,30 @@ class ObjectDevice(Device):
 
     def disconnect(self) -> None:
         """Closes the object; one that the device has made is made anew when it is opened again."""
-        if self._item is not None:
-            try:
+        if self._item is None:
+            return
+        try:
+            if self._thread in (None, threading.get_ident()):
                 self.close(self._item)
+            else:
+                self._close_aside(self._item)
+        finally:
+            self._drop()
+            end_loop()
+
+    def _close_aside(self, item: Any) -> None:
+        """Closes an object in whose call the thread before this one hangs, if it lets itself be."""
+        def close() -> None:
+            try:
+                self.close(item)
+            except Exception as error:
+                log.debug("{cls} did not close: {why}", cls=self._cls.__name__, why=str(error))
             finally:
-                self._drop()
                 end_loop()
+
+        closing = threading.Thread(target=close, daemon=True, name="labnet closing a device")
+        closing.start()
+        closing.join(CLOSING)
 
     def means_lost(self, error: BaseException) -> bool:
         """A connection that has ended, in the words of the usual libraries."""
