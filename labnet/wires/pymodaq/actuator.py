@@ -75,7 +75,7 @@ class Actuator(Module):
         #: What its positions are called: in PyMoDAQ since 4.0 the title of the module.
         self.title = ""
         self._told_units: str | None = None
-        self._readers: list[Deferred[float]] = []
+        self._readers: dict[Deferred[float], None] = {}
         self._asked_at: float | None = None
         self._move: Move | None = None
         self._stale = 0  # moves that were given up and may still tell of their end
@@ -99,7 +99,11 @@ class Actuator(Module):
     def _tolerance(self) -> float:
         found = None if self.settings is None else self.settings.child("epsilon")
         value = None if found is None else found.value
-        return abs(float(value)) if isinstance(value, int | float) and isfinite(value) else 0.0
+        try:
+            tolerance = abs(float(value)) if isinstance(value, int | float) else 0.0
+        except OverflowError:
+            return 0.0
+        return tolerance if isfinite(tolerance) else 0.0
 
     # Where it is
 
@@ -110,11 +114,16 @@ class Actuator(Module):
         if self.manners.ask == "none":
             return self._remembered()
         reader: Deferred[float] = self._promise()
-        self._readers.append(reader)
+        self._readers[reader] = None
+        reader.addBoth(self._has_read, reader)
         now = self._clock.seconds()
         if self._asked_at is None or now - self._asked_at >= self.manners.quiet:
             self._ask()
         return reader
+
+    def _has_read(self, result: Any, reader: Deferred[float]) -> Any:
+        self._readers.pop(reader, None)
+        return result
 
     def _remembered(self) -> Deferred[float]:
         reader: Deferred[float] = Deferred()
@@ -151,7 +160,7 @@ class Actuator(Module):
 
     def _answer(self, value: Any) -> None:
         self._asked_at = None
-        readers, self._readers = self._readers, []
+        readers, self._readers = self._readers, {}
         for reader in readers:
             if not reader.called:
                 reader.callback(value)

@@ -14,6 +14,9 @@ from labnet.wires.pymodaq.codec import Data, DataToExport
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+MAX_LABEL = 64
+"""Letters of a channel's label among others: numpy gives each the room of the longest."""
+
 
 def from_frame(frame: DataToExport) -> LabeledArray | dict[str, LabeledArray]:
     """The data of a frame: the array of the only one, or those of several by name.
@@ -55,7 +58,7 @@ def _plain(channel: Array) -> Array:
 
 def _channels(data: Data, count: int) -> Axis:
     labels = [*data.labels, *(f"CH{number:02}" for number in range(len(data.labels), count))]
-    return Axis("channel", "", np.array(labels[:count]))
+    return Axis("channel", "", np.array([label[:MAX_LABEL] for label in labels[:count]]))
 
 
 def _counted(shape: Sequence[int]) -> tuple[Axis, ...]:

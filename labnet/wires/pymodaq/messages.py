@@ -317,7 +317,9 @@ def _read_info(source: Source, made: Any) -> Steps[Message]:
     if _framed(source):
         name = yield from framed.read_text(source)
         value = yield from framed.read_unit(source)
-        return made(name, str(value))  # type: ignore[no-any-return]
+        if not isinstance(value, str | int | float | complex | None):
+            raise Malformed("a line of information that is neither text nor number")
+        return made(name, "" if value is None else str(value))  # type: ignore[no-any-return]
     name = yield source.string
     value = yield source.blob  # generation A sends a number as bytes here
     return made(name, value.decode(errors="replace"))  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ of their settings, lines of information, and a connection that ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -41,10 +41,16 @@ from labnet.wires.pymodaq.codec import (
     encode_bytes,
 )
 from labnet.wires.pymodaq.generations import Among
+from labnet.wires.pymodaq.primitives import MAX_XML, Malformed
 from labnet.wires.pymodaq.settings import Setting, read_settings, write_settings
 
 MAX_INFOS = 256
 """Lines of information that are kept of one module."""
+MAX_INFO = 4096
+"""Letters of one that are kept."""
+MAX_INFO_NAME = 100
+MAX_HELD = 2 * MAX_XML
+"""Letters of the settings of one module, as they have come: the tree, and changes of it."""
 
 Path = tuple[str, ...]
 Ask = Literal["check_position", "get_actuator_value", "none"]
@@ -141,6 +147,8 @@ class Module:
         self._waiting: dict[Deferred[Any], None] = {}
         self._confirmations: dict[Path, list[Confirmation]] = {}
         self._problems = 0  # how many it has told of
+        self._sizes: dict[Path, int] = {}  # letters of the tree, and of each setting since
+        self._held = 0
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             Infos: self._infos,
             InfoXml: self._info_xml,
@@ -192,6 +200,9 @@ class Module:
 
     def _infos(self, message: Infos) -> None:
         self.settings = read_settings(message.xml)
+        self._sizes.clear()
+        self._held = 0
+        self._hold((), message.xml)
         self.on_settings(())
         self.introduce()
 
@@ -203,7 +214,17 @@ class Module:
         if path is None:
             self.log.debug("{peer}: no setting {path}", peer=self.peer, path=message.path)
             return
-        self._changed(path, setting)
+        self._hold(path, message.xml)
+        if setting.children:
+            self.settings.changed(path, setting).check_size()
+        self._changed(path, replace(setting, name=path[-1]))
+
+    def _hold(self, path: Path, xml: str) -> None:
+        """A module may change its settings for ever, but not make them larger and larger."""
+        self._held += len(xml) - self._sizes.get(path, 0)
+        self._sizes[path] = len(xml)
+        if self._held > MAX_HELD:
+            raise Malformed(f"settings of more than {MAX_HELD} letters with all their changes")
 
     def _changed(self, path: Path, setting: Setting) -> None:
         assert self.settings is not None
@@ -220,10 +241,11 @@ class Module:
             confirmation.deferred.callback(value)
 
     def _info(self, message: Info) -> None:
-        if message.name in self.info or len(self.info) < MAX_INFOS:
-            self.info[message.name] = message.value
-            self._problems += message.name == PROBLEM
-            self.on_info(message.name)
+        name = message.name[:MAX_INFO_NAME]
+        if name in self.info or len(self.info) < MAX_INFOS:
+            self.info[name] = message.value[:MAX_INFO]
+            self._problems += name == PROBLEM
+            self.on_info(name)
 
     # What goes
 

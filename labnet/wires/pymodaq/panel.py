@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,7 +20,7 @@ Write = Callable[[Path, Any], Deferred[Any]]
 
 MAX_NAME = 64
 MAX_SHOWN = 2000
-"""Settings of one module that become parameters; its first ones."""
+"""Settings of one module, and groups of them, that are shown; its first ones."""
 
 _NOT_ALLOWED = re.compile("[^A-Za-z0-9_]")
 _BASE = r"(?:[fpnuµμmkMGT]?(?:s|m|V|A|W|Hz|K|J|N|Pa|g|rad|eV|F|H|Ohm|Ω|T|bar|l)|%|°C|°|deg|min|h)"
@@ -36,23 +36,29 @@ class Panel:
         self._write = write
         self._states: dict[Path, ParameterState] = {}
         self._writing: set[Path] = set()
+        self._groups = 0
 
     def show(self, root: Setting | None) -> None:
         """These are the settings from now on; what is as before keeps its place in the tree."""
         self._states = {}
+        self._groups = 0
         children = () if root is None else root.children
         self._device.replace_members(self._members(self._device, children, ()))
 
     def _members(self, device: Device, settings: Collection[Setting], above: Path) -> Any:
         members: dict[str, Any] = {}
+        numbers: dict[str, int] = {}
         for setting in settings:
-            name = valid_name(setting.name, members)
+            if len(self._states) + self._groups >= MAX_SHOWN:
+                break
+            name = valid_name(setting.name, members, numbers)
             path = (*above, setting.name)
             if setting.is_group:
+                self._groups += 1
                 group = Device()
                 group.members.update(self._members(group, setting.children, path))
                 members[name] = group
-            elif path not in self._states and len(self._states) < MAX_SHOWN:
+            elif path not in self._states:
                 state = self._state(device, name, path, setting)
                 if state is not None:
                     members[name] = self._states[path] = state
@@ -92,14 +98,21 @@ class Panel:
             state.store(setting.value)
 
 
-def valid_name(text: str, taken: Collection[str] = ()) -> str:
-    """A name for the lab's tree that is as near to `text` as can be."""
+def valid_name(
+    text: str, taken: Collection[str] = (), numbers: dict[str, int] | None = None
+) -> str:
+    """A name for the lab's tree that is as near to `text` as can be, and none of those `taken`.
+
+    `numbers` remembers the next number of each name, where there may be many alike.
+    """
     name = _NOT_ALLOWED.sub("_", text)[:MAX_NAME]
     if not name[:1].isalpha():
         name = f"x{name}"
-    found, number = name, 2
+    numbers = {} if numbers is None else numbers
+    found, number = name, numbers.get(name, 2)
     while found in taken:
         found, number = f"{name}_{number}", number + 1
+    numbers[name] = number
     return found
 
 
@@ -160,12 +173,18 @@ def _unit(title: str) -> str:
     return found[1] if found else ""
 
 
+def _bound(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float) else inf
+    except OverflowError:  # a whole number beyond all others
+        return None
+    return number if isfinite(number) else None
+
+
 def _limits(limits: Any) -> Any:
     if not isinstance(limits, list | tuple) or len(limits) != 2:
         return None
-    low, high = (
-        float(it) if isinstance(it, int | float) and isfinite(it) else None for it in limits
-    )
+    low, high = map(_bound, limits)
     if (low is None and high is None) or (low is not None and high is not None and low > high):
         return None
     return Limits(low, high)

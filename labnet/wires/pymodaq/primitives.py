@@ -32,6 +32,8 @@ MAX_SIZES = 16
 """Dimensions of an array."""
 MAX_COUNT = 1 << 14
 """Elements of a list."""
+MAX_EMPTY = 1 << 20
+"""The product of the sizes, but for those of 0, of an array without numbers."""
 LARGE = 1 << 14
 """From this size on (bytes) an array is not copied among the rest of its message."""
 
@@ -266,8 +268,7 @@ class Source:
         at += 8
         self._want(at + 4 * sizes)
         shape = _SIZES[sizes].unpack_from(self._data, at)
-        if prod(shape) * dtype.itemsize != size:
-            raise Malformed(f"an array of {shape} numbers of type {dtype.str} in {size} bytes")
+        _check_shape(shape, dtype, size)
         return self._body(dtype, shape, size, at + 4 * sizes)
 
     def two_sizes(self) -> Array:
@@ -280,8 +281,7 @@ class Source:
         self._want(at + 12)
         rows, columns = _SIZES[2].unpack_from(self._data, at + 4)
         shape = _two_sizes(rows, columns, size // dtype.itemsize)
-        if prod(shape) * dtype.itemsize != size:
-            raise Malformed(f"an array of {shape} numbers of type {dtype.str} in {size} bytes")
+        _check_shape(shape, dtype, size)
         return self._body(dtype, shape, size, at + 12)
 
     def _body(self, dtype: Any, shape: tuple[int, ...], size: int, at: int) -> Array:
@@ -324,6 +324,16 @@ class Source:
 
 def _bytes_of(array: Any) -> memoryview:
     return memoryview(array)
+
+
+def _check_shape(shape: tuple[int, ...], dtype: Any, size: int) -> None:
+    """Raises `Malformed` unless the numbers take just `size` bytes.
+
+    Of an array without any, the other sizes are bounded too: who gives it axes would allocate them.
+    """
+    fits = prod(shape) * dtype.itemsize == size
+    if not fits or (not size and prod(length or 1 for length in shape) > MAX_EMPTY):
+        raise Malformed(f"an array of {shape} numbers of type {dtype.str} in {size} bytes")
 
 
 def _two_sizes(rows: int, columns: int, count: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from labnet.wires.pymodaq.actuator import Actuator
 from labnet.wires.pymodaq.codec import DataToExport, Kind
 from labnet.wires.pymodaq.frames import from_frame
 from labnet.wires.pymodaq.grabber import Dimension, Grabber
-from labnet.wires.pymodaq.module import Module
+from labnet.wires.pymodaq.module import MAX_INFOS, Module
 from labnet.wires.pymodaq.panel import Panel, valid_name
 
 #: Seconds that a motion or an exposure may take, unless the section says otherwise.
@@ -114,8 +114,16 @@ class ModuleDevice(Device):
             return
         shown = valid_name(name)
         if shown not in self.info.members:
+            if len(self.info.members) >= MAX_INFOS:  # most are of modules that were here before
+                self._forget_infos()
             self.info.add_parameter(shown, str, access="r", initial="", aliases=(name,))
         self.info.store(shown, self._present.info[name])
+
+    def _forget_infos(self) -> None:
+        assert self._present is not None
+        kept = {valid_name(name) for name in self._present.info}
+        members = self.info.members.items()
+        self.info.replace_members({name: member for name, member in members if name in kept})
 
 
 class ActuatorDevice(ModuleDevice):

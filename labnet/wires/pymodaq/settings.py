@@ -23,13 +23,18 @@ from labnet.wires.pymodaq.primitives import MAX_XML, Malformed
 MAX_ELEMENTS = 10_000
 MAX_DEPTH = 32
 MAX_ATTRIBUTES = 40
+MAX_LITERALS = 1 << 16
+"""Letters of all lists, limits and tables of one tree; they take long to read. Those beyond have no
+value."""
 
 TEXTS = frozenset({"str", "text", "browsepath", "table_view"})
 BOOLS = frozenset({"bool", "bool_push", "led", "led_push"})
 FLOATS = frozenset({"float", "slide"})
 LITERALS = frozenset({"itemselect", "color", "table"})
+LIMITS = ("limits", "values", "all_items")
 TIMES = frozenset({"date_time", "date"})
 
+_TOO_LARGE = f"more than {MAX_ELEMENTS} settings, or more than {MAX_DEPTH} deep"
 _FLAGS = ("visible", "removable", "readonly")
 _CAST = re.compile(r"\s*(str|int|float|bool)\s*\((.*)\)\s*\Z", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][\w.-]*\Z")
@@ -67,7 +72,7 @@ class Setting:
     @property
     def limits(self) -> Any:
         """Least and greatest value, or the choices of a list; None where there are none."""
-        for name in ("limits", "values", "all_items"):
+        for name in LIMITS:
             if name in self.attributes:
                 return _literal(self.attributes[name])
         return None
@@ -99,6 +104,15 @@ class Setting:
                     yield (child.name, *path), setting
             else:
                 yield (child.name,), child
+
+    def check_size(self) -> None:
+        """Raises `Malformed` for a tree that is larger, or deeper, than one that is sent may be."""
+        left, depth, here = MAX_ELEMENTS, MAX_DEPTH, [self]
+        while here:
+            left, depth = left - len(here), depth - 1
+            if left < 0 or depth < 0:
+                raise Malformed(_TOO_LARGE)
+            here = [child for one in here for child in one.children]
 
     def changed(self, path: tuple[str, ...], setting: Setting) -> Setting:
         """This group with another setting at a path; itself where there is nothing at that path."""
@@ -138,6 +152,7 @@ class _Builder:
         self._open: list[tuple[str, dict[str, str], list[str], list[Setting]]] = []
         self._root: Setting | None = None
         self._count = 0
+        self._literals = 0
 
     def build(self, data: bytes) -> Setting:
         try:
@@ -150,7 +165,7 @@ class _Builder:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._count += 1
         if self._count > MAX_ELEMENTS or len(self._open) >= MAX_DEPTH:
-            raise Malformed(f"more than {MAX_ELEMENTS} settings, or more than {MAX_DEPTH} deep")
+            raise Malformed(_TOO_LARGE)
         if len(attributes) > MAX_ATTRIBUTES:
             raise Malformed(f"a setting with {len(attributes)} attributes")
         self._open.append((name, attributes, [], []))
@@ -161,11 +176,22 @@ class _Builder:
 
     def _end(self, name: str) -> None:
         _, attributes, texts, children = self._open.pop()
-        setting = _setting(name, attributes, "".join(texts), tuple(children))
+        text = "".join(texts)
+        if attributes.get("type", "") in LITERALS | {"list"} and not self._readable(text):
+            text = ""
+        for key in LIMITS:
+            if not self._readable(attributes.get(key, "")):
+                del attributes[key]
+        setting = _setting(name, attributes, text, tuple(children))
         if self._open:
             self._open[-1][3].append(setting)
         else:
             self._root = setting
+
+    def _readable(self, text: str) -> bool:
+        """Whether there is time to read another literal."""
+        self._literals += len(text)
+        return self._literals <= MAX_LITERALS or not text
 
 
 def _refuse(*_: Any) -> None:
@@ -216,9 +242,12 @@ def value_of(kind: str, text: str) -> Any:
 
 def _int(text: str) -> int:
     try:
-        return int(text)
+        found = int(text)
     except ValueError:
-        return int(float(text))
+        found = int(float(text))
+    if found.bit_length() > 64:
+        raise OverflowError
+    return found
 
 
 _NUMBERS: Mapping[str, Callable[[str], Any]] = {
