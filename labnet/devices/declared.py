@@ -235,17 +235,20 @@ def parse_declarations(entries: Mapping[str, str]) -> Declared:
 
     Other keys are left aside.
     """
-    parameters, commands = [], []
+    parameters: dict[str, DeclaredParameter] = {}
+    commands: dict[str, DeclaredCommand] = {}
     for key, text in entries.items():
-        word, _, name = key.partition(" ")
+        word, _, name = (part.strip() for part in key.partition(" "))
         try:
+            if is_declaration(key) and (name in parameters or name in commands):
+                raise ValueError(f"there is another {name!r} in this section")
             if word == "parameter" and name:
-                parameters.append(parse_parameter(name.strip(), text))
+                parameters[name] = parse_parameter(name, text)
             elif word == "command" and name:
-                commands.append(parse_command(name.strip(), text))
+                commands[name] = parse_command(name, text)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
-    return Declared(tuple(parameters), tuple(commands))
+    return Declared(tuple(parameters.values()), tuple(commands.values()))
 
 
 def is_declaration(key: str) -> bool:
@@ -364,6 +367,8 @@ def _limits(text: str) -> tuple[float | None, float | None]:
     if found is None:
         raise ValueError(f"{shorten(text)!r} are no limits, such as 400..1100")
     low, high = (_number(end) if end else None for end in found.groups())
+    if low is not None and high is not None and not low <= high:
+        raise ValueError(f"{shorten(text)!r}: the lower limit comes first")
     return low, high
 
 

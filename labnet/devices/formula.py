@@ -280,4 +280,6 @@ def _limits(text: str) -> tuple[float | None, float | None]:
         low, high = (float(end) if end else None for end in found.groups())
     except (AssertionError, ValueError):
         raise ValueError(f"{shorten(text)!r} are no limits, such as 0..360") from None
+    if low is not None and high is not None and not low <= high:
+        raise ValueError(f"{shorten(text)!r}: the lower limit comes first")
     return low, high

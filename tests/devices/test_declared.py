@@ -70,6 +70,8 @@ class ParameterTests(SynchronousTestCase):
             ("P?, float, W, 1-2", "no limits"),
             ("P?, float, W, 1..2, more", "too many"),
             ("P?, float, W, a..2", "not a number"),
+            ("P?, float, W, 5..1", "lower limit comes first"),
+            ("P?, float, W, nan..1", "lower limit comes first"),
             ("P?, block V9", "no type of numbers"),
             ("P?, A | A", "differ"),
             ("P?, float, poll=soon", "not a number"),
@@ -148,6 +150,11 @@ class DeviceTests(SynchronousTestCase):
     def test_the_key_is_named(self) -> None:
         error = self.assertRaises(ValueError, parse_declarations, {"parameter p": "P?, flaot"})
         self.assertTrue(str(error).startswith("parameter p: "))
+
+    def test_a_name_stands_once(self) -> None:
+        twice = {"parameter p": "P?", "command p": "GO"}
+        error = self.assertRaises(ValueError, parse_declarations, twice)
+        self.assertEqual(str(error), "command p: there is another 'p' in this section")
 
     def test_the_same_text_declares_the_same(self) -> None:
         """So that a file that is read again changes nothing."""

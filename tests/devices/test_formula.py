@@ -123,6 +123,10 @@ class FormulaTests(SynchronousTestCase):
             {"unit": "deg", "limits": (0.0, 360.0), "help": "how far", "scpi": "ANGLe"},
         )
 
+    def test_limits_the_wrong_way_round(self) -> None:
+        error = self.assertRaises(ValueError, Formula.from_text, "s.x, mm, 5..1")
+        self.assertEqual(str(error), "'5..1': the lower limit comes first")
+
     def test_open_limits(self) -> None:
         self.assertEqual(Formula.from_text("s.x, , ..5").options, {"limits": (None, 5.0)})
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from labnet.config import parse_config
 from labnet.devices.declared import parse_declarations
 from labnet.devices.visa.device import LockingVisaDevice, VisaDevice
+from labnet.devices.visa.session import words
 from labnet.devices.visa.settings import Settings, Termination
 from labnet.errors import DeviceFault, LabError, NotConnected, OutOfRange, TimedOut, TooLarge
 from labnet.service import Lab
@@ -85,6 +86,7 @@ class SectionTests(SynchronousTestCase):
             ("resource = GPIB0::7::INSTR\nio_timeout = 0", "io_timeout"),
             ("resource = TCPIP::h::1::SOCKET\nread_termination = none", "need a read_termination"),
             ("resource = GPIB0::7::INSTR\nparameter p = P?, flaot", "parameter p: 'flaot'"),
+            ("resource = GPIB0::7::INSTR\ncommand ask = P?", "'ask' is a name that all"),
         ):
             self.assertIn(said, self.refused(text))
 
@@ -94,6 +96,11 @@ class SectionTests(SynchronousTestCase):
         self.assertEqual(str(Termination(b"\r\n")), "crlf")
         self.assertEqual(str(Termination(b"\x03")), "\\x03")
         self.assertRaises(ValueError, Termination.from_text, "\u20ac")
+
+    def test_words_of_the_system(self) -> None:
+        """Without the number that Python puts before them."""
+        self.assertEqual(words(OSError(111, "Connection refused")), "Connection refused")
+        self.assertEqual(words(ValueError("no such port")), "no such port")
 
     def test_settings(self) -> None:
         self.assertRaises(ValueError, Settings, "")

@@ -117,10 +117,17 @@ class VisaDevice(Device):
         if self._service in ("auto", "poll"):
             self._add_status_byte(service_interval)
         ask, tell = (self._ask_well, self._tell_well) if errors else (self._ask, self._tell)
-        (declared or Declared()).add_to(self, ask, tell)
+        self._add_declared(declared or Declared(), ask, tell)
         self._held: set[str] = set()
         if lock:  # only then the lab tells it of locks, for which it needs its thread
             self.__class__ = LockingVisaDevice
+
+    def _add_declared(self, declared: Declared, ask: Any, tell: Any) -> None:
+        names = [it.name for it in declared.parameters] + [it.name for it in declared.commands]
+        for name in names:
+            if name in self.members:
+                raise ValueError(f"{name!r} is a name that all VISA devices use themselves")
+        declared.add_to(self, ask, tell)
 
     def _add_status_byte(self, interval: float) -> None:
         self.add_parameter(
@@ -149,7 +156,9 @@ class VisaDevice(Device):
                 self.identity = _identity(answer)
         except LabError as error:
             session.close()
-            raise NotConnected(f"{self._settings.resource} does not answer: {error}") from None
+            resource = self._settings.resource
+            why = str(error).removeprefix(f"{resource}: ")
+            raise NotConnected(f"{resource} does not answer: {why}") from None
         self._hear()
 
     def disconnect(self) -> None:

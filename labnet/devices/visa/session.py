@@ -7,6 +7,7 @@ is cleared, and a query whose answer is known (``*IDN?``) shows that everything 
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -40,6 +41,9 @@ _WORDS = {
     StatusCode.error_machine_not_available: "the host does not answer",
     StatusCode.error_abort: "the operation was aborted",
 }
+
+#: The number that Python puts before what the system says.
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 class Unsupported(DeviceFault):
@@ -314,7 +318,7 @@ def words(error: BaseException) -> str:
     if isinstance(error, errors.VisaIOError):
         known = _WORDS.get(StatusCode(error.error_code))
         return known or str(error.description)
-    return str(error) or {"NotImplementedError": "it has no such operation"}.get(
+    return _ERRNO.sub("", str(error)) or {"NotImplementedError": "it has no such operation"}.get(
         type(error).__name__, type(error).__name__
     )
 
