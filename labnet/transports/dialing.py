@@ -14,7 +14,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from labnet.errors import LabError, NotConnected
+from labnet.errors import LabError, NotConnected, VisaStatus
 
 _TCP6: Any = TCP6ClientEndpoint  # untyped in Twisted
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]/]+))(?::([0-9]{1,5}))?\Z")
@@ -59,7 +59,9 @@ def shown_address(address: str | IStreamClientEndpoint, port: int) -> str:
 
 
 def not_connected(error: Exception, where: str) -> LabError:
-    """The `LabError` for a connection that could not be made."""
+    """The `LabError` for a connection that could not be made; VISA has not found the resource."""
     if isinstance(error, LabError):
         return error
-    return NotConnected(f"no connection to {where}: {str(error).rstrip('.')}")
+    refused = NotConnected(f"no connection to {where}: {str(error).rstrip('.')}")
+    refused.visa_status = VisaStatus.RSRC_NFOUND
+    return refused

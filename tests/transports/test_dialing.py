@@ -6,7 +6,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.errors import NotConnected, TooLarge
+from labnet.errors import NotConnected, TooLarge, VisaStatus
 from labnet.transports.dialing import client_endpoint, not_connected, shown_address
 
 
@@ -54,5 +54,6 @@ class AddressTests(SynchronousTestCase):
         self.assertIs(type(error), NotConnected)
         self.assertIn("no connection to stage-pc:99: ", str(error))
         self.assertIn("refused", str(error))
+        self.assertEqual(error.visa_status, VisaStatus.RSRC_NFOUND)
         own = TooLarge("x")
         self.assertIs(not_connected(own, "a"), own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -118,6 +119,18 @@ class MessageTests(ClientTestCase):
         again = self.client.query("*IDN?")
         self.answer(2, b"still there")
         self.assertEqual(self.successResultOf(again), "still there")
+
+    def test_progress_that_fails(self) -> None:
+        """It ends the request, not the connection."""
+        for text, number, kind in (("#15ab", 1, ZeroDivisionError), ("x" * 200, 3, DeviceFault)):
+            done = self.client.query_block("C1:WF?", lambda got, of: 1 // 0)
+            self.answer(number, text.encode(), 0x80)
+            self.failureResultOf(done, kind)
+            again = self.client.query("*IDN?")
+            self.answer(number, b"cde\n")  # the rest, which is late
+            self.answer(number + 1, b"still there")
+            self.assertEqual(self.successResultOf(again), "still there")
+        self.assertEqual(len(self.peer.protocols), 1)
 
     def test_write_block(self) -> None:
         self.successResultOf(self.client.write_block("C1:WF", b"a\nb"))
@@ -433,6 +446,13 @@ class BothTests(ServerTestCase):
         self.pair.wait(other.lock())
         self.assertRaises(NotAllowed, self.pair.wait, self.client.lock(timeout=1.0))
         self.assertEqual(self.lab.locks.count, 1)
+        given_up = self.client.lock(wait=10.0)
+        self.pair.advance(0.01)
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        self.pair.wait(other.unlock())
+        self.assertEqual(self.pair.wait(self.client.query("*OPC?")), "1")
+        self.assertEqual(self.lab.locks.count, 0)  # what was given up is not taken later
 
     def test_a_long_message(self) -> None:
         text = f'NO:SUCH "{"x" * 700_000}"'

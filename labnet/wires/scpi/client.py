@@ -25,7 +25,7 @@ from labnet.framing.lines import parse_ending
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import Connections
 from labnet.transports.outflow import Unit
-from labnet.transports.system_lock import RELEASE, request_lock
+from labnet.transports.system_lock import SystemLock
 from labnet.transports.turns import Turns, Watch
 from labnet.wires.scpi.codec import (
     DEFAULT_LIMIT,
@@ -117,6 +117,9 @@ class ScpiClient:
         self._watch = Watch(reactor)
         self._protocol: ScpiClientProtocol | None = None  # of the last request
         self._marked = b""  # what the marker is answered with
+        self._system_lock = SystemLock(
+            self.query, self.write, self.where, reactor, lambda: self._protocol
+        )
         self._connections: Connections[ScpiClientProtocol] = Connections(
             client_endpoint(address, PORT, reactor, timeout), self._build, self.where, reactor
         )
@@ -236,11 +239,11 @@ class ScpiClient:
         Fails with `Locked`, or `NotAllowed` where there is no lock.
         """
         seconds = self.timeout if timeout is None else timeout
-        return request_lock(self.query, self.where, self._clock, seconds, wait)
+        return self._system_lock.acquire(seconds, wait)
 
     def unlock(self, timeout: float | None = None) -> Deferred[None]:
         """Frees the lock."""
-        return self.write(RELEASE, timeout)
+        return self._system_lock.release(timeout)
 
     # Errors and the end
 

@@ -35,7 +35,7 @@ from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import ClientProtocol, Connections, keep_alive, no_answer
 from labnet.transports.outflow import Outflow, Unit, take_buffers
 from labnet.transports.prompt import USUAL_READ, read_as_much, write_now
-from labnet.transports.system_lock import RELEASE, request_lock
+from labnet.transports.system_lock import SystemLock
 from labnet.transports.turns import Turns, Watch
 from labnet.wires.vicp import codec
 from labnet.wires.vicp.codec import Block, BlockSplitter, Malformed
@@ -189,7 +189,7 @@ class VicpClientProtocol(ClientProtocol):
         """
         answer = self._answer
         assert answer.waiting is None, "one reader at a time"
-        waiting: Deferred[bytearray] = Deferred(self._cancelled)
+        waiting: Deferred[bytearray] = Deferred(lambda _: self._cancelled())
         answer.waiting = waiting
         answer.grown = _teller(progress) if progress is not None else None
         if answer.ended:
@@ -201,7 +201,8 @@ class VicpClientProtocol(ClientProtocol):
             self._grow(answer)
         return waiting
 
-    def _cancelled(self, _: object) -> None:
+    def _cancelled(self) -> None:
+        """Nobody waits for the answer any more."""
         self._answer.waiting = None
         self.out_of_step = self.out_of_step or not self._numbered
         self._hold_back()
@@ -262,8 +263,11 @@ class VicpClientProtocol(ClientProtocol):
         if answer.grown is not None and answer.data:
             try:
                 answer.grown(answer.data)
-            except LabError as error:
-                self._fail(error)
+            except Exception:  # no block, or a mistake in the caller's `progress`
+                waiting = answer.waiting
+                self._cancelled()
+                if waiting is not None:
+                    waiting.errback(Failure())
 
     def _finish(self, answer: _Answer) -> None:
         waiting, answer.waiting = answer.waiting, None
@@ -350,6 +354,9 @@ class VicpClient(Asking):
         self._watch = Watch(reactor)
         self._last: VicpClientProtocol | None = None
         self._on_service_request: Callable[[bool], None] | None = None
+        self._system_lock = SystemLock(
+            self.query, self.write, self.where, reactor, lambda: self._last
+        )
         self._connections: Connections[VicpClientProtocol] = Connections(
             client_endpoint(host, port, reactor, timeout), self._build, self.where, reactor
         )
@@ -476,11 +483,11 @@ class VicpClient(Asking):
         VICP itself has no lock. Fails with `Locked`, or `NotAllowed` where there is no lock.
         """
         seconds = (self.timeout if timeout is None else timeout) + wait
-        return request_lock(self.query, self.where, self._clock, seconds, wait)
+        return self._system_lock.acquire(seconds, wait)
 
     def unlock(self, timeout: float | None = None) -> Deferred[None]:
         """Frees the lock."""
-        return self.write(RELEASE, timeout)
+        return self._system_lock.release(timeout)
 
     def remote(self, lockout: bool = False, timeout: float | None = None) -> Deferred[None]:
         """Asks for remote control; with `lockout` the front panel is locked."""
