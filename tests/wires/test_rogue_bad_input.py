@@ -98,6 +98,12 @@ class BadInputTests(RogueCase):
             ((_, reply),) = self.client.send("str", b"", body)
             self.assertTrue(reply.startswith(b"EXCEPTION: "), body)
 
+    def test_a_long_number(self) -> None:
+        """Python's advice on how to set itself is not for clients."""
+        body = b'{"path": "Toy.Psu.Count", "attr": "set", "args": [1' + b"0" * 5000 + b"]}"
+        ((reply,),) = self.client.send("str", body)
+        self.assertEqual(reply, b"EXCEPTION: a number has too many digits")
+
     def test_envelopes(self) -> None:
         body = encode_binary("Toy.Psu.Volts", "mode")
         wanted = pickle.dumps("RW", 4)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from labnet.lab import ServeOptions
 from labnet.wires.rogue.codec import encode_binary
 from labnet.wires.rogue.pickles.reader import read_reply
 from tests.wires.rogue_case import RogueCase
+from tests.wires.rogue_toy import ToyServer
 
 
 class AttributeTests(RogueCase):
@@ -247,6 +249,34 @@ class CommandTests(RogueCase):
         self.ask("Toy.Psu.enable", "set", True)
         self.assertEqual(self.ask("Toy.Psu.Add", "__call__", 1), 2)
         self.assertIn("PermissionError", self.refused("Toy.enable", "set", False))
+
+    def test_what_enable_is_shown_as(self) -> None:
+        """PyDM looks for the text of each value among those of the enum."""
+        common = ServeOptions(devices={"bench": "toy"})
+        ask = ToyServer(self.clock, lab=self.lab, common=common, root="Toy").client().ask
+        inner, outer = "Toy.bench.Psu.enable", "Toy.bench.enable"
+        enum = ask(inner, "enum")
+        self.assertEqual(list(enum), [False, True, "parent", "deps"])
+        self.assertEqual((ask(inner, "typeStr"), ask(inner, "disp")), ("bool", "enum"))
+        ask(outer, "set", False)
+        self.assertEqual(ask(inner, "get"), "parent")
+        self.assertEqual(ask(inner, "getDisp"), enum["parent"])
+        self.assertEqual(ask(inner, "getVariableValue").value_disp, enum["parent"])
+        for word in ("parent", "deps"):
+            self.assertIsNone(ask(outer, "set", word), "as PyRogue: nothing is done")
+        self.assertIs(ask(outer, "get"), False)
+        ask(outer, "setDisp", "True")
+        self.assertIs(ask(inner, "get"), True)
+        self.assertIs(ask(inner, "isVariable"), True)
+        self.assertIs(ask("Toy.bench.Psu.Clear", "isVariable"), False)
+
+    def test_a_text_keeps_the_type_of_an_array(self) -> None:
+        self.ask("Toy.Psu.Wave", "setDisp", "[1, 2, 3, 4]")
+        self.assertEqual(self.ask("Toy.Psu.Wave", "typeStr"), "float64(4,)")
+        self.assertEqual(self.ask("Toy.Psu.Wave", "getDisp"), "[1.0, 2.0, 3.0, 4.0]")
+        self.ask("Toy.Psu.Hist", "setDisp", "[4, 5]")
+        self.assertEqual(self.ask("Toy.Psu.Hist", "typeStr"), "int32(2,)")
+        self.assertIn("array of int32", self.refused("Toy.Psu.Hist", "setDisp", "[0.5]"))
 
     def test_a_slow_one_holds_up_nobody_else(self) -> None:
         slow, body = self.client, encode_binary("Toy.Psu.Slow", "__call__", (3.0,))

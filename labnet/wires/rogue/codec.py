@@ -115,8 +115,10 @@ def parse_text(body: bytes) -> Request:
         return request_of(json.loads(text))
     except RecursionError:
         raise BadRequest("the request is nested too deeply", "builtins.RecursionError") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise BadRequest(str(error), "json.decoder.JSONDecodeError") from None
+    except ValueError:  # of what else may be wrong, Python speaks of its own settings
+        raise BadRequest("a number has too many digits", "builtins.ValueError") from None
 
 
 def is_simple(request: Request) -> bool:

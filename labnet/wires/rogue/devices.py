@@ -10,11 +10,10 @@ from twisted.internet.defer import Deferred
 from labnet.errors import NotAllowed, NotReadable
 from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
 from labnet.specs import ArgumentSpec, CommandSpec, ParameterSpec
-from labnet.values import BOOL
 from labnet.wires.rogue.commands import LabCommand
 from labnet.wires.rogue.model import DEVICE, NODE, Func
 from labnet.wires.rogue.nodes import NODE_ATTRIBUTES, Attribute, TreeNode, shows, then
-from labnet.wires.rogue.own import EnableVariable, OwnCommand, OwnVariable
+from labnet.wires.rogue.own import ENABLE, EnableVariable, OwnCommand, OwnVariable
 from labnet.wires.rogue.variables import LabVariable, Variable
 from labnet.wires.rogue.yaml import block
 
@@ -86,7 +85,7 @@ class TreeDevice(TreeNode):
     def add_usual(self) -> None:
         """What every device has: whether it is enabled, and commands to read and write it."""
         spec = ParameterSpec(
-            name="enable", kind=BOOL, groups=("Enable",),
+            name="enable", kind=ENABLE, groups=("Enable",),
             help="Determines if device is enabled for hardware access",
         )  # fmt: skip
         self.add(EnableVariable(self.tree, self, spec, self.enabled, self.enable))

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from labnet.errors import shorten
 from labnet.values import Reading
 from labnet.wires.rogue.codec import BadRequest
-from labnet.wires.rogue.model import COMMAND, DEVICE, LOCAL_VARIABLE, Func, NodeInfo
+from labnet.wires.rogue.model import COMMAND, DEVICE, VARIABLE, Func, NodeInfo
 
 if TYPE_CHECKING:
     from labnet.wires.rogue.protocol import RogueProtocol
@@ -188,7 +188,7 @@ NODE_ATTRIBUTES: Final[Mapping[str, Attribute]] = {
     "parent": shows(lambda node: None if node.parent is None else node.parent.info()),
     "root": shows(lambda node: node.tree.root.info()),
     "isDevice": shows(lambda node: DEVICE in node.bases),
-    "isVariable": shows(lambda node: LOCAL_VARIABLE in node.bases),
+    "isVariable": shows(lambda node: VARIABLE in node.bases and COMMAND not in node.bases),
     "isCommand": shows(lambda node: COMMAND in node.bases),
 }
 

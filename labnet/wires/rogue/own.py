@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from labnet.errors import NotWritable
 from labnet.specs import CommandSpec, ParameterSpec
-from labnet.values import Reading
+from labnet.values import EnumKind, Reading
 from labnet.wires.rogue.commands import Command
 from labnet.wires.rogue.model import ENABLE_VARIABLE, LOCAL_VARIABLE, NODE, VARIABLE
 from labnet.wires.rogue.nodes import TreeNode, then
@@ -80,6 +80,12 @@ class OwnVariable(Variable):
         return reading
 
 
+ENABLE: Final = EnumKind({
+    False: "False", True: "True", "parent": "ParentFalse", "deps": "ExtDepFalse",
+})  # fmt: skip
+"""Of ``enable``: clients look for the text of its value among these."""
+
+
 class EnableVariable(OwnVariable):
     """Whether a device is enabled: ``parent`` where it is, but what it is in is not."""
 
@@ -87,6 +93,12 @@ class EnableVariable(OwnVariable):
 
     class_name = "EnableVariable"
     bases = (ENABLE_VARIABLE, VARIABLE, NODE)
+
+    def put(self, client: RogueProtocol, value: Any) -> Any:
+        """As in PyRogue, what only the server can say of it changes nothing."""
+        if isinstance(self.spec.check(value, self.name), str):
+            return None
+        return super().put(client, value)
 
 
 class OwnCommand(Command):

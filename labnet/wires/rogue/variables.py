@@ -13,7 +13,7 @@ from labnet.device import check_writable
 from labnet.errors import LabError, NotReadable, OutOfRange, TooLarge, WrongType, quote
 from labnet.registry import DeviceNode, ParameterNode
 from labnet.specs import SHORTEST_POLL, ParameterSpec
-from labnet.values import ANY, BOOL, FLOAT, LabeledArray, Reading
+from labnet.values import ANY, BOOL, FLOAT, ArrayKind, LabeledArray, Reading
 from labnet.wires.rogue.codec import BadRequest
 from labnet.wires.rogue.display import (
     disp_of,
@@ -293,8 +293,18 @@ def _set_disp(
     if not isinstance(value, str):
         return _set(node, client, value, index, write)
     if index.__class__ is int and index < 0:
-        return _keep(node, client, _parse(node, value), write)
+        return _keep(node, client, _alike(node, _parse(node, value)), write)
     return _set(node, client, _parse_element(value), index, write)
+
+
+def _alike(node: Variable, value: Any) -> Any:
+    """An array out of a text, with the dtype that the variable's array has: 1 stands for 1.0."""
+    if value.__class__ is not np.ndarray or not isinstance(node, LabVariable):
+        return value
+    dtype = getattr(node.node.state.reading.value, "dtype", None)
+    if dtype is None or dtype.kind in "SU":
+        return value
+    return ArrayKind(dtype).check(value, node.name)
 
 
 def _parse_element(text: str) -> Any:
