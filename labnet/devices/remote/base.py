@@ -54,13 +54,16 @@ from twisted.python.failure import Failure
 
 from labnet.device import CommandState, Device, ParameterState
 from labnet.devices.remote.names import lab_name, unused
-from labnet.errors import LabError, NotConnected, TimedOut, UnknownName
+from labnet.errors import LabError, NotConnected, TimedOut, TooLarge, UnknownName, shorten
 from labnet.specs import CommandSpec, make_spec
 
 T = TypeVar("T")
 
 CLOSING = 2.0
 """Seconds that a client has for its goodbye."""
+
+MAX_DEPTH = 32
+"""The most parts of the path of a member."""
 
 
 class Clock(Protocol):
@@ -86,11 +89,13 @@ class Found:
     """The members that a server has, as they are found one after the other.
 
     A path is dotted, or a tuple of the server's own names, which become names of the lab; the
-    server's name is then an alias. Parts on the way are made.
+    server's name is then an alias. Parts on the way are made. Raises `TooLarge` for a path of more
+    than `MAX_DEPTH` parts.
     """
 
     def __init__(self) -> None:
         self.root = Part()
+        self._tried: dict[Device, dict[str, int]] = {}
 
     @property
     def members(self) -> dict[str, Any]:
@@ -130,24 +135,30 @@ class Found:
     def _place(self, path: str | Sequence[str]) -> tuple[Device, str, str]:
         """The part for a new member, its name, and its alias if that is another."""
         foreign = path.split(".") if isinstance(path, str) else list(path)
+        if len(foreign) > MAX_DEPTH:
+            raise TooLarge(f"{shorten('.'.join(foreign))!r} has more than {MAX_DEPTH} parts")
         part: Device = self.root
         for name in foreign[:-1]:
             part = self._part(part, name)
         wanted = lab_name(foreign[-1])
-        name = unused(wanted, part.members)
+        name = self._unused(wanted, part)
         return part, name, foreign[-1] if name != foreign[-1] else ""
 
     def _part(self, above: Device, foreign: str) -> Device:
         wanted = lab_name(foreign)
-        for name, member in above.members.items():
-            if isinstance(member, Device) and foreign in (name, *member.aliases):
-                return member
+        if wanted in above.members:
+            for name, member in above.members.items():
+                if isinstance(member, Device) and foreign in (name, *member.aliases):
+                    return member
         part = Part()
-        name = unused(wanted, above.members)
+        name = self._unused(wanted, above)
         if name != foreign:
             part.aliases = (foreign,)
         above.members[name] = part
         return part
+
+    def _unused(self, name: str, part: Device) -> str:
+        return unused(name, part.members, self._tried.setdefault(part, {}))
 
 
 class RemoteDevice(Device):

@@ -20,12 +20,17 @@ def lab_name(foreign: str) -> str:
     return name if NAME.match(name) else f"x_{name}".rstrip("_")
 
 
-def unused(name: str, taken: Collection[str]) -> str:
-    """`name`, with a number behind it if there is one of that name."""
+def unused(name: str, taken: Collection[str], tried: dict[str, int] | None = None) -> str:
+    """`name`, with a number behind it if there is one of that name.
+
+    `tried` keeps the last number of each name, so that many of one name take no longer.
+    """
     if name not in taken:
         return name
     stem = name.partition("[")[0]
-    number = 2
+    numbers = {} if tried is None else tried
+    number = numbers.get(stem, 1) + 1
     while f"{stem}_{number}" in taken:
         number += 1
+    numbers[stem] = number
     return f"{stem}_{number}"

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.description import describe, kind_as_data
 from labnet.device import CommandState, Device, Identity, ParameterState, command, parameter
-from labnet.devices.remote.base import Found
+from labnet.devices.remote.base import MAX_DEPTH, Found
 from labnet.devices.remote.described import identity_from, kind_from_data, members_from
 from labnet.devices.remote.names import lab_name, unused
 from labnet.lab import Lab
@@ -143,6 +143,28 @@ class DescriptionTests(SynchronousTestCase):
         self.assertEqual((seconds.kind, seconds.required, seconds.default), (FLOAT, False, 1.0))
         self.assertEqual((zero.spec.long, zero.spec.timeout), (True, 5.0))
         self.assertEqual(zero.spec.help, "Sets zero.")
+
+    def test_paths_without_end_are_left_out(self) -> None:
+        entries = [
+            {"is": "parameter", "path": path, "kind": "float"}
+            for path in ("a." * 5000 + "b", "a." * (MAX_DEPTH - 1) + "b", "c")
+        ]
+        device: Any = Device()
+        device.members = self.members({"members": entries})
+        self.assertEqual(set(device.members), {"a", "c"})
+        for _ in range(MAX_DEPTH - 1):
+            device = device.members["a"]
+        self.assertEqual(set(device.members), {"b"})
+
+    def test_many_of_one_name(self) -> None:
+        """Each has a name of its own, without a search through all the others for each."""
+        entries = [{"is": "parameter", "path": "p", "kind": "float"}] * 10_000
+        members = self.members({"members": entries})
+        self.assertEqual(len(members), 10_000)
+        self.assertEqual(list(members)[:3], ["p", "p_2", "p_3"])
+        tried: dict[str, int] = {}
+        self.assertEqual(unused("p", members, tried), "p_10001")
+        self.assertEqual(tried, {"p": 10_001})
 
     def test_identity(self) -> None:
         self.assertEqual(identity_from(self.described()), Full.identity)
