@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import deferLater
 
-from labnet.errors import LabError
+from labnet.errors import BadArguments, LabError, shorten
 from labnet.logs import Logger
 from labnet.resource_names import ResourceName, parse_resource_name
 
@@ -165,7 +166,8 @@ def list_resources(
 
     `timeout` is the seconds for which answers are waited for; `interfaces` are addresses of this
     machine, none for all. With `identify`, instruments that answered the broadcast but were not
-    announced are asked ``*IDN?``. What cannot be searched is left out and logged.
+    announced are asked ``*IDN?``. What cannot be searched is left out and logged. Fails with
+    `BadArguments` for an interface that is no IPv4 address.
     """
     if reactor is None:
         from twisted.internet import reactor
@@ -177,6 +179,9 @@ async def _list(
 ) -> list[FoundResource]:
     from labnet.discovery.mdns import browse
 
+    for address in interfaces:
+        if not isIPAddress(address):
+            raise BadArguments(f"{shorten(address)!r} is no IPv4 address of this machine")
     announced, answered = await gatherResults(
         [
             _or_nothing(browse(_KINDS, timeout, reactor, interfaces), "mDNS"),

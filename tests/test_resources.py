@@ -249,3 +249,9 @@ class ListTests(TestCase):
             timeout=0.1, interfaces=["203.0.113.9"], reactor=reactor
         )
         self.assertEqual(await listing, [])
+
+    async def test_no_interface(self) -> None:
+        for interface in ("eth0", "::1", ""):
+            with self.assertRaises(BadArguments) as caught:
+                await list_resources(interfaces=[interface], reactor=reactor)
+            self.assertIn(repr(interface), str(caught.exception))

@@ -209,6 +209,31 @@ class LockTests(LabTestCase):
         self.wait(waiting)
         self.wait(other.unlock())
 
+    def give_up(self, query: Deferred[str]) -> None:
+        self.lab.advance(0.1)
+        query.cancel()
+        self.failureResultOf(query, CancelledError)
+        self.lab.advance(0.1)
+
+    def test_a_lock_that_the_client_has(self) -> None:
+        """Asking for it once more is refused, and later it is not given back by mistake."""
+        holder, other = self.client(), self.client()
+        self.wait(holder.lock())
+        text = self.refused(holder.lock(wait=5), Locked, VisaStatus.RSRC_LOCKED)
+        self.assertIn("by this client already", text)
+        self.give_up(holder.query("TEST:WAIT? 30"))
+        self.assertEqual(self.wait(holder.query("*IDN?")), IDENTITY)
+        self.refused(other.query("*IDN?"), Locked, VisaStatus.RSRC_LOCKED)
+
+    def test_a_lock_that_was_refused_and_then_taken(self) -> None:
+        holder, other = self.client(), self.client()
+        self.wait(holder.lock())
+        self.refused(other.lock(), Locked, VisaStatus.RSRC_LOCKED)
+        self.wait(holder.unlock())
+        self.wait(other.lock())
+        self.give_up(other.query("TEST:WAIT? 30"))
+        self.refused(holder.query("*IDN?"), Locked, VisaStatus.RSRC_LOCKED)
+
     def test_operations_that_wait(self) -> None:
         holder, patient = self.client(), self.client(lock_timeout=60)
         self.wait(holder.lock())

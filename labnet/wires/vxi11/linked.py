@@ -221,8 +221,14 @@ class LinkedDevice:
         """device_lock; waits so long for another client's lock."""
         flags = codec.WAITLOCK if wait else 0
         request = DeviceLock(self._link, flags, milliseconds(wait))
-        self._locking = True
-        await self.call(Procedure.DEVICE_LOCK, limit + wait, request.encode())
+        self._locking = not self.locked
+        try:
+            await self.call(Procedure.DEVICE_LOCK, limit + wait, request.encode())
+        except Locked as error:  # which is also what a link is told that has the lock
+            self._locking = False
+            if self.locked:
+                error.args = (f"{self.device} at {self.where} is locked by this client already",)
+            raise
         self._locking = False
         self.locked = True
 
