@@ -224,8 +224,8 @@ class RouterPort(_Port):
     A second connection under the identity of a living client is not served, as ROUTER_HANDOVER is
     off. libzmq would not serve it after the first one's end either; so when a client that named
     itself has gone, connections from which nothing was ever read are ended a second later: clients
-    of libzmq then connect again by themselves, and what they send next is read. Heartbeats find
-    the client that died without a word.
+    of libzmq then connect again by themselves, and what they send next is read. TCP finds
+    the client whose host or network died without a word.
     """
 
     socketType = zmq.ROUTER

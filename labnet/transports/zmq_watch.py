@@ -97,7 +97,7 @@ class Doorkeeper(ZmqSocket):
     socketType = zmq.ROUTER
 
     def __init__(self, factory: ZmqFactory) -> None:
-        super().__init__(factory, heartbeat=0)
+        super().__init__(factory, patience=0)
         self._judges: dict[bytes, Callable[[str], bytes]] = {}
         endpoint = txzmq.ZmqEndpoint(txzmq.ZmqEndpointType.bind, "inproc://zeromq.zap.01")
         self.addEndpoints([endpoint])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import socket
 import sys
 import threading
@@ -339,15 +338,15 @@ class LifeTests(ZmqTestCase):
         await protocol.when(lambda: bool(protocol.lost))
         self.assertEqual(protocol.lost[0].identity, b"victim")
 
-    async def test_stopped_client_is_found_by_heartbeats(self) -> None:
-        port, protocol = self.router(heartbeat=0.2)
-        child = self.child(port.address, "victim")
-        await child.sent
-        await protocol.when(lambda: bool(protocol.messages))
-        self.assertEqual(protocol.lost, [])
-        os.kill(child.process.pid, signal.SIGSTOP)
-        await protocol.when(lambda: bool(protocol.lost))
-        self.assertEqual(protocol.lost[0].identity, b"victim")
+    async def test_tcp_finds_dead_peers_and_heartbeats_do_not(self) -> None:
+        """ZMTP's heartbeats end the process when a client goes that has sent too much."""
+        port, _ = self.router(patience=4.0)
+        for each in (port.socket, self.client(port).link.socket):
+            self.assertEqual(each.get(zmq.HEARTBEAT_IVL), 0)
+            self.assertEqual(each.get(zmq.TCP_KEEPALIVE), 1)
+            self.assertEqual(each.get(zmq.TCP_KEEPALIVE_IDLE), 2)
+        self.assertEqual(port.socket.get(zmq.TCP_KEEPALIVE_CNT), 2)
+        self.assertEqual(port.socket.get(zmq.TCP_MAXRT), 4000)
 
     async def test_client_that_comes_back_under_its_name(self) -> None:
         port, protocol = self.router()
