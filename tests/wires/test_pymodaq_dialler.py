@@ -26,6 +26,7 @@ from labnet.wires.pymodaq.codec import (
     MoveAbs,
     MoveHome,
     MoveRel,
+    PositionIs,
     SendData,
     SetInfo,
     Setting,
@@ -223,6 +224,55 @@ class StageTests(LabCase):
         self.assertEqual(shown(program.orders(GetActuatorValue())), [("Info", lost)])
         answers = shown(program.orders(MoveAbs(position(20.0))))
         self.assertEqual(answers, [("Info", lost)] * 2)
+
+    def test_a_device_that_comes_later(self) -> None:
+        """Its settings are told when it is there; changes reach it, and are told, from then on."""
+        node = self.lab.devices()["stage"]
+        self.lab.lose(node, "switched off")
+        program = self.program("stage")
+        tree = self.tree(program, "ACTUATOR")
+        self.assertEqual([child.name for child in tree.children], ["units"])
+        stage: Any = node.device
+        for _ in range(2):
+            stage.back()
+            (infos,) = program.heard(SETTLING * 2)
+            assert isinstance(infos, Infos)
+            velocity = read_settings(infos.xml).child("velocity")
+            assert velocity is not None
+            self.assertEqual(velocity.value, stage.velocity)
+            setting = Setting("velocity", "float", stage.velocity / 2)
+            order = SetInfo(("velocity",), write_settings(setting))
+            self.assertEqual(shown(program.orders(order)), ["Info_xml"])
+            self.assertEqual(stage.velocity, setting.value)
+            program.heard(SETTLING * 2)
+            self.lab.lose(node, "switched off")
+        self.assertEqual(self.lab.updates.count, 2)
+
+    def test_a_detector_that_comes_later(self) -> None:
+        node = self.lab.devices()["camera"]
+        self.lab.lose(node, "switched off")
+        program = self.program("camera")
+        self.assertEqual(self.tree(program, "GRABBER").children, ())
+        node.device.back()
+        (infos,) = program.heard(SETTLING * 2)
+        assert isinstance(infos, Infos)
+        self.assertIsNotNone(read_settings(infos.xml).child("exposure"))
+
+    def test_a_unit_that_changes(self) -> None:
+        program = self.program("stage")
+        program.heard()
+        stage: Any = self.lab.devices()["stage"].device
+        stage.change("position", unit="um")
+        (infos,) = program.heard(SETTLING * 2)
+        assert isinstance(infos, Infos)
+        units = read_settings(infos.xml).child("units")
+        assert units is not None
+        self.assertEqual(units.value, "um")
+        (where,) = program.orders(GetActuatorValue())
+        assert isinstance(where, PositionIs)
+        self.assertEqual(where.position.units, "um")
+        *_, why = shown(program.orders(MoveAbs(position(20.0, "mm"))))
+        self.assertEqual(why, ("Info", "stage is moved in um, not in mm"))
 
     def test_the_end_of_the_connection_ends_the_session(self) -> None:
         program = self.program("stage")

@@ -195,6 +195,7 @@ class PauseTests(SynchronousTestCase):
                 clock.advance(0.125)
             times.append(clock.seconds() - begun)
         self.assertGreater(times[-1], 4 * times[0])
+        self.assertFalse(service._silent, "it has answered each time")
         dialled[-1].errback(Failure(ConnectionRefusedError()))
         service.stopService()
         clock.advance(0)

@@ -19,7 +19,7 @@ from labnet.lab import Host, ServeOptions
 from labnet.logs import Logger
 from labnet.registry import CommandNode, DeviceNode, Node, ParameterNode
 from labnet.session import Session
-from labnet.updates import Update
+from labnet.updates import Subscription, Update
 from labnet.values import ArrayKind, ComplexKind, FloatKind, IntKind, LabeledArray, Reading
 from labnet.wires.pymodaq.codec import MAX_MESSAGE, Generation, Kind, Setting
 from labnet.wires.pymodaq.hardware import Manners
@@ -73,24 +73,39 @@ class Options:
 class _LabModule:
     """What both kinds have of the lab: a session as long as the connection, and the settings."""
 
-    def __init__(self, session: Session, tree: Tree, base: Offered) -> None:
+    def __init__(
+        self, session: Session, make: Callable[[], Tree], watched: Node, base: Offered
+    ) -> None:
         self.session = session
-        self.tree = tree
+        self.tree = make()
+        self._make = make
+        self._watched = watched
+        self._told: dict[str, tuple[str, ...]] = {}  # parameters whose settings the others have
         self._base = base
         self._clock = session.lab.clock
+        self._listening: Subscription | None = None
         self._settling: Deferred[None] | None = None
 
     async def settings(self) -> Setting:
-        """The whole tree with the values of this moment; what cannot be read now is left out."""
+        """The whole tree with the values of this moment; what cannot be read now is left out.
+
+        A device that was lost may have others when it is back.
+        """
         values: dict[tuple[str, ...], Any] = {}
-        for path, node in self.tree.nodes.items():
+        tree = self._make()
+        for path, node in tree.nodes.items():
             try:
                 values[path] = (await self.session.get(node.path)).value
             except LabError as error:
                 log.info("{path} is no setting now: {error}", path=node.path, error=str(error))
-        paths = [self.tree.nodes[path].path for path in values]
-        self.session.subscribe(paths, self._updates)
-        return self.tree.build(values)
+        if self._listening is not None:
+            self._listening.end()
+        self.tree = tree
+        self._told = {tree.nodes[path].path: path for path in values}
+        self._listening = self.session.subscribe(
+            [self._watched.path, *self._told], self._updates
+        )
+        return tree.build(values)
 
     async def set(self, path: tuple[str, ...], value: Any) -> Setting:
         node, parsed = self.tree.parsed(path, value)
@@ -98,8 +113,10 @@ class _LabModule:
         return self.tree.setting(path, reading.value)
 
     def _updates(self, updates: Sequence[Update]) -> Deferred[None]:
+        if any(update.what == "back" for update in updates):
+            self._base.renewed()
         for update in updates:
-            path = self.tree.paths.get(update.path)
+            path = self._told.get(update.path)
             reading = update.reading
             if path is None or update.what not in ("value", "metadata") or reading is None:
                 continue
@@ -128,9 +145,12 @@ class LabActuator(OfferedActuator):
         self._moves_itself = isinstance(node, DeviceNode)
         self.name = node.name
         self.units = self._where.spec.unit
-        tree = Tree(self.root, device, frozenset({self._where}), self.units)
-        self._lab = _LabModule(session, tree, self)
+        self._lab = _LabModule(session, self._tree, self._where, self)
         session.subscribe([self._where.path], self._updates)
+
+    def _tree(self) -> Tree:
+        self.units = self._where.spec.unit
+        return Tree(self.root, self._device, frozenset({self._where}), self.units)
 
     def remove(self, link: Link) -> None:
         super().remove(link)
@@ -178,6 +198,9 @@ class LabActuator(OfferedActuator):
         for update in updates:
             if update.what == "value" and update.reading is not None:
                 self.moved(update.reading.value)
+            elif self.units != self._where.spec.unit:
+                self.units = self._where.spec.unit
+                self.renewed()
 
 
 class LabGrabber(OfferedGrabber):
@@ -191,8 +214,9 @@ class LabGrabber(OfferedGrabber):
         device = node if isinstance(node, DeviceNode) else node.parent
         assert device is not None
         self.name = node.name
-        tree = Tree(self.root, device, frozenset(channels))
-        self._lab = _LabModule(session, tree, self)
+        self._lab = _LabModule(
+            session, lambda: Tree(self.root, device, frozenset(channels)), channels[0], self
+        )
 
     def remove(self, link: Link) -> None:
         super().remove(link)

@@ -186,6 +186,7 @@ class HardwareProtocol(ClientProtocol):
         self._frames.stop()
         for running in list(self._running):
             running.cancel()
+
     def _overflowed(self) -> None:
         self.log.warn("{where} does not take what is sent; the connection is dropped",
                       where=self.where)  # fmt: skip
@@ -408,6 +409,11 @@ class HardwareProtocol(ClientProtocol):
             return
         self._told[path] = setting.value
         self.say(InfoXml((self.module.root, *path), write_settings(setting)))
+
+    def renewed(self) -> None:
+        """There are other settings; the other side takes them for the old ones."""
+        if not self.spent:
+            self._run(self._introduce())
 
     # What happens by itself
 

@@ -30,6 +30,7 @@ class Link(Protocol):
     def setting_changed(self, path: tuple[str, ...], setting: Setting) -> None: ...
     def moved(self, position: float) -> None: ...
     def frame(self, frame: DataToExport) -> None: ...
+    def renewed(self) -> None: ...
 
 
 class Offered:
@@ -69,6 +70,11 @@ class Offered:
         """Call this when a setting has changed here; those who are connected are told."""
         for link in list(self._links):
             link.setting_changed(path, setting)
+
+    def renewed(self) -> None:
+        """Call this when the settings are others altogether; those who are connected get them."""
+        for link in list(self._links):
+            link.renewed()
 
 
 class OfferedActuator(Offered):

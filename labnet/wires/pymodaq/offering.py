@@ -117,6 +117,7 @@ class Offer(Service):
         self._endpoint = _Endpoint(endpoint, self.where, self._ready)
         self._module: Offered | None = None  # for the connection that is to come
         self._service: Any = None
+        self._had = False  # a connection since the last pause
         self._brief = 0  # connections in a row that the other side has ended at once
         self._since = 0.0
         self._silent = False
@@ -189,6 +190,7 @@ class Offer(Service):
 
     def _lost(self, _: None, protocol: HardwareProtocol) -> None:
         self.connection = None
+        self._had = True
         brief = self._clock.seconds() - self._since < BRIEF
         self._brief = self._brief + 1 if brief else 0
         if self.running:
@@ -196,7 +198,8 @@ class Offer(Service):
 
     def _pause(self, failures: int) -> float:
         """Seconds before the next attempt."""
-        if failures and not self._silent:
+        had, self._had = self._had, False
+        if failures and not had and not self._silent:
             self._silent = True
             self.log.info("{where} does not answer; dialled until it does", where=self.where)
         steps = min(max(failures, self._brief), 20)

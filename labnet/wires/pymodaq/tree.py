@@ -35,19 +35,17 @@ _TYPES: tuple[tuple[type, str], ...] = (
 
 @dataclass(slots=True)
 class Tree:
-    """The settings of a device: which parameter is at which path, and the other way."""
+    """The settings of a device: which parameter is at which path."""
 
     root: str
     device: DeviceNode
     skip: frozenset[Node] = frozenset()
     units: str | None = None
     nodes: dict[tuple[str, ...], ParameterNode] = field(default_factory=dict)
-    paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for path, node in self._found(self.device, ()):
             self.nodes[path] = node
-            self.paths[node.path] = path
 
     def _found(
         self, device: DeviceNode, above: tuple[str, ...]
