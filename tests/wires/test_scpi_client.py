@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.errors import BadArguments, DeviceFault, NotConnected, TimedOut, TooLarge
+from labnet.errors import BadArguments, Cancelled, DeviceFault, NotConnected, TimedOut, TooLarge
 from labnet.wires.scpi.client import ScpiClient
 from labnet.wires.scpi.stream import MAX_UNREAD
 from tests.wires.scripted import ScriptedEndpoint
@@ -189,6 +189,16 @@ class QueryTests(ClientTestCase):
         self.peer.answer(b"1\n")
         self.assertEqual(self.successResultOf(done), "1")
         self.assertEqual(len(self.peer.protocols), 2)
+
+    def test_clear_ends_a_query(self) -> None:
+        self.successResultOf(self.client.clear())  # nothing to clear, not even a connection
+        self.assertEqual(self.peer.protocols, [])
+        asked, waiting = self.client.query("SLOW?"), self.client.query("B?")
+        self.successResultOf(self.client.clear())
+        self.failureResultOf(asked, Cancelled)
+        self.reconnected()
+        self.peer.answer(b"2\n")
+        self.assertEqual(self.successResultOf(waiting), "2")
 
 
 class TroubleTests(ClientTestCase):

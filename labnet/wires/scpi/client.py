@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
@@ -85,7 +85,7 @@ class ScpiClient:
 
     Methods return Deferreds that fail with a `LabError`: `TimedOut` naming the query and the
     instrument, `NotConnected`, `TooLarge`, `DeviceFault`, `BadArguments` for what would not be one
-    message. Nothing is sent twice.
+    message, `Cancelled` when `clear` ended the request. Nothing is sent twice.
     """
 
     def __init__(
@@ -267,13 +267,12 @@ class ScpiClient:
     def clear(self) -> Deferred[None]:
         """Ends the connection, the one clear that every instrument understands on a raw socket.
 
-        What it had not carried out or sent is dropped; the next request connects again.
+        What it had not carried out or sent is dropped; the next request connects again. A request
+        in progress fails with `Cancelled`.
         """
-
-        async def run(protocol: ScpiClientProtocol) -> None:
-            protocol.abort()
-
-        return self._request(_Request(f"clearing {self.where}", run), None)
+        if self._protocol is not None:
+            self._protocol.clear()
+        return succeed(None)
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         """Calls ``callback()`` when the connection has ended without this client's doing."""

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 
+from labnet.errors import Cancelled
 from labnet.transports.kept import ClientProtocol, no_answer
 from labnet.transports.outflow import Outflow, Unit
 from labnet.transports.prompt import USUAL_READ, read_as_much, write_now
@@ -130,6 +131,11 @@ class ScpiClientProtocol(ClientProtocol):
             self._outflow.fail(error)
         if waiting is not None:
             waiting.errback(error)
+
+    def clear(self) -> None:
+        """Ends the connection; who waits for a response fails with `Cancelled`."""
+        if not self.spent:
+            self._fail(Cancelled(f"{self.where} was cleared"))
 
     def _begin_timer(self) -> None:
         if self._timer is not None:
