@@ -213,13 +213,13 @@ def make_spec(name: str, kind: Any, **options: Any) -> ParameterSpec:
     check_poll(options.get("poll"))
     limits = options.get("limits")
     if initial is _MISSING:
-        initial = _first_value(kind, limits)
+        initial = first_value(kind, limits)
     elif initial is not None:
         initial = kind.check(initial, name)
     return ParameterSpec(name=name, kind=kind, initial=initial, **options)
 
 
-def _first_value(kind: Kind, limits: Limits | None) -> Any:
+def first_value(kind: Kind, limits: Limits | None) -> Any:
     """A sensible first value of a parameter whose author gave none: zero, or the nearest limit."""
     if isinstance(kind, EnumKind):
         return kind.check(next(iter(kind.choices)))

@@ -227,6 +227,23 @@ class CommandTests(RogueCase):
         self.assertEqual(self.ask("Toy.motor.move", "callDisp", 2.0), "[2.0, 1.0]")
         self.assertNotIn("get", self.ask("Toy.motor", "move").funcs)
 
+    def test_the_value_of_a_command(self) -> None:
+        """PyDM's buttons ask for it before the first call, and know no None."""
+        for path, value, kind in (
+            ("Psu.Clear", 0, "int"), ("Psu.Add", 0, "int"), ("Psu.Slow", 1.0, "float"),
+            ("motor.move", 0.0, "float"), ("motor.name_it", "", "str"), ("ReadAll", 0, "int"),
+            ("Locks.Lock", "", "str"), ("Psu.Echo", "", "str"), ("Psu.ReadDevice", 0, "int"),
+        ):  # fmt: skip
+            told = self.ask(f"Toy.{path}", "getVariableValue", False)
+            self.assertEqual((told.value, told.severity), (value, "None"), path)
+            self.assertIs(type(told.value), type(value), path)
+            self.assertEqual(told.value_disp, str(value))
+            self.assertEqual(self.ask(f"Toy.{path}", "typeStr"), kind, path)
+            self.assertEqual(self.ask(f"Toy.{path}", "mode"), "WO", path)
+        self.updates()
+        self.ask("Toy.Psu.Echo", "__call__", arg=None)
+        self.assertEqual(self.updates(), [{"Toy.Psu.Echo": ""}])
+
     def test_the_argument_is_kept(self) -> None:
         self.updates()
         self.ask("Toy.Psu.Add", "__call__", 3)

@@ -158,7 +158,7 @@ class LockTests(RogueCase):
         self.assertIsNone(other.ask("Toy.motor.position", "set", 2.0))
         for message in self.updates():
             self.assertNotIn(token, str(message), "a token is told to nobody")
-        self.assertIsNone(self.toy.client().ask("Toy.Locks.Use", "get"))
+        self.assertEqual(self.toy.client().ask("Toy.Locks.Use", "get"), "")
         self.assertIn("nobody", self.refused("Toy.Locks.Use", "__call__", "0" * 32))
 
     def test_the_end_of_the_connection(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from labnet.errors import LabError
 from labnet.literals import literal
 from labnet.registry import CommandNode
-from labnet.specs import ArgumentSpec, CommandSpec, ParameterSpec
+from labnet.specs import ArgumentSpec, CommandSpec, ParameterSpec, first_value
 from labnet.values import ANY, NONE, STR, Reading
 from labnet.wires.rogue.display import inner_kind, shown
 from labnet.wires.rogue.model import COMMAND, NODE, VARIABLE
@@ -83,8 +83,18 @@ def parameter_of(spec: CommandSpec) -> ParameterSpec:
         limits=None if first is None else first.limits,
         groups=spec.groups,
         help=spec.help,
-        initial=None if first is None else first.default,
+        initial=_before_the_first(first),
     )
+
+
+def _before_the_first(argument: ArgumentSpec | None) -> Any:
+    """The value of a command that was not called yet; never None, for which PyDM has no signal."""
+    if argument is None:
+        return 0  # as in PyRogue
+    if argument.default is not None:
+        return argument.default
+    value = first_value(inner_kind(argument.kind), argument.limits)
+    return "" if value is None else value
 
 
 class Command(Variable):
@@ -94,7 +104,7 @@ class Command(Variable):
 
     class_name = "BaseCommand"
     bases = (COMMAND, VARIABLE, NODE)
-    mode = "RW"
+    mode = "WO"
 
     def __init__(self, tree: Tree, name: str, parent: TreeNode) -> None:
         super().__init__(tree, name, parent)
@@ -146,7 +156,7 @@ class Command(Variable):
         bound, named = arguments(self.command, args, kwargs)
         result = self.run(client, bound, named)
         if self.takes_argument:
-            value = bound[0] if bound else next(iter(named.values()), self.spec.initial)
+            value = bound[0] if bound else next(iter(named.values()), None)
             return then(result, lambda outcome: self._kept(value, outcome))
         return result
 
@@ -156,7 +166,7 @@ class Command(Variable):
 
     def keep(self, value: Any) -> None:
         """Its argument is its value; subscribers are told."""
-        self.kept = Reading(value, time.time())
+        self.kept = Reading(self.spec.initial if value is None else value, time.time())
         self.tree.publisher.changed(self, self.kept)
 
 
