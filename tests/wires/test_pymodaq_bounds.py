@@ -20,8 +20,11 @@ from labnet.wires.pymodaq.codec import (
     DataToExport,
     Decoder,
     Done,
+    Generation,
     Info,
+    InfoXml,
     Malformed,
+    encode_bytes,
     read_settings,
 )
 from labnet.wires.pymodaq.framed import put_unit
@@ -162,6 +165,27 @@ class ModuleTests(SynchronousTestCase):
         members = self.device().settings.members
         values = [members[name].reading.value for name in ("epsilon", "velocity")]
         self.assertEqual(values, [0.01, 3.5])
+
+    def test_one_change_of_settings_a_turn(self) -> None:
+        """Each may show the whole tree anew; nobody else waits for more than one."""
+        fake = self.stage()
+        velocity = self.device().settings.members["velocity"]
+        changes = [
+            InfoXml(("s", "velocity"), f"<velocity type='float'>{n}</velocity>") for n in (7, 8, 9)
+        ]
+        fake.send(b"".join(encode_bytes(change, fake.generation) for change in changes))
+        self.assertEqual(velocity.reading.value, 7.0)
+        self.reactor.advance(0)
+        self.assertEqual(velocity.reading.value, 9.0)
+
+    def test_what_came_of_an_array(self) -> None:
+        fake = FakeModule(self.factory, "GRABBER", Generation.B)
+        head = word("Done") + pack(">I", 1) + word("array") + word("<f8")
+        fake.send(head + pack(">3I", 32 << 20, 1, 4 << 20) + bytes(100))
+        self.reactor.pump([1.0] * 12)
+        self.assertTrue(fake.dropped)
+        fake.vanish()
+        self.assertIn("(100 bytes of it came)", self.device("camera")._why)
 
     def test_settings_that_grow(self) -> None:
         fake = self.stage("<s><a type='str'/><b type='str'/><c type='str'/></s>")

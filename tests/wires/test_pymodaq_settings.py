@@ -16,7 +16,7 @@ names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 letters = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12)
 leaves = st.one_of(
     st.builds(Setting, names, st.sampled_from(["str", "text", "browsepath"]), letters),
-    st.builds(Setting, names, st.just("int"), st.integers()),
+    st.builds(Setting, names, st.just("int"), st.integers(-(1 << 63), (1 << 63) - 1)),
     st.builds(Setting, names, st.just("float"), st.floats(allow_nan=False)),
     st.builds(Setting, names, st.sampled_from(["bool", "led"]), st.booleans()),
     st.builds(

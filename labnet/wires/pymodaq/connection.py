@@ -10,13 +10,15 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from labnet.transports.prompt import Pace
+from labnet.transports.prompt import MESSAGES_A_TURN, Pace
 from labnet.transports.receiving import USUAL_READ, read_at_most, receive_into
 from labnet.wires.pymodaq.codec import (
     ANY,
     FROM_HARDWARE,
     Decoder,
     Identify,
+    Infos,
+    InfoXml,
     Kind,
     Message,
     Quit,
@@ -130,8 +132,10 @@ class ModuleConnection(Protocol):
             if not messages and not (self._data and self._read()):
                 break
             while messages and budget > 0 and not self._reason:
-                self._dispatch(messages.popleft())
-                budget -= 1
+                message = messages.popleft()
+                self._dispatch(message)
+                # A tree that is shown anew may take as long as many other messages.
+                budget -= MESSAGES_A_TURN if isinstance(message, Infos | InfoXml) else 1
         if self._decoder.inside and self._watch is None and not self._reason:
             self._look_out()
         return bool(messages or self._data) and not self._reason
@@ -199,7 +203,8 @@ class ModuleConnection(Protocol):
         """What a user may do about a message that does not end."""
         if self._owner.manners.generation is None and self.among <= UNTOLD:
             return "; if it is of PyMoDAQ 4.1, set generation = C1 or C2 in the section"
-        return f" ({self._decoder.pending} bytes of it came)"
+        came = self._decoder.pending - self._decoder.wanted
+        return f" ({came} bytes of it came)"
 
     # The end
 

@@ -23,7 +23,7 @@ from labnet.wires.pymodaq.primitives import MAX_XML, Malformed
 MAX_ELEMENTS = 10_000
 MAX_DEPTH = 32
 MAX_ATTRIBUTES = 40
-MAX_LITERALS = 1 << 16
+MAX_LITERALS = 1 << 15
 """Letters of all lists, limits and tables of one tree; they take long to read. Those beyond have no
 value."""
 
