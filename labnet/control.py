@@ -10,6 +10,8 @@ import json
 import os
 import re
 import signal
+import socket
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +58,28 @@ def make_private(directory: Path) -> None:
         raise PermissionError(f"{directory} is not this user's own directory")
     if found.st_mode & 0o077:
         raise PermissionError(f"{directory} is open to others; its mode should be 0700")
+
+
+def make_room(path: Path) -> None:
+    """Removes the socket that a lab which was killed has left; OSError if there is something else.
+
+    The number of its process would tell nothing: another may have it by now.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError("there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(1.0)
+        try:
+            other.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except TimeoutError:
+            pass
+    raise FileExistsError("another lab answers there; give each its own name in [lab]")
 
 
 class ControlProtocol(LineOnlyReceiver):
@@ -131,11 +155,14 @@ class ControlService(Service):
             return
         try:
             make_private(self.path.parent)
+            make_room(self.path)
             self._port = self._reactor.listenUNIX(
-                str(self.path), _Factory(self.carry_out), mode=0o600, wantPID=True
+                str(self.path), _Factory(self.carry_out), mode=0o600
             )
         except (OSError, CannotListenError) as error:
-            self.log.warn("no control socket at {path}: {why}", path=str(self.path), why=str(error))
+            why = error.socketError if isinstance(error, CannotListenError) else error
+            why = getattr(why, "strerror", None) or why
+            self.log.warn("no control socket at {path}: {why}", path=str(self.path), why=str(why))
 
     def _hear(self) -> None:
         try:
@@ -176,7 +203,10 @@ class ControlService(Service):
         if command == "status":
             return {"ok": True, "text": self.status()}
         if command == "reload":
-            return Deferred.fromCoroutine(self._reload(request.get("check") is True))
+            check = request.get("check", False)
+            if not isinstance(check, bool):
+                raise LabError("check is true or false")
+            return Deferred.fromCoroutine(self._reload(check))
         raise LabError("the commands are reload and status")
 
     async def _reload(self, check: bool) -> dict[str, Any]:

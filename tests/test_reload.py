@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 from pathlib import Path
 from shutil import rmtree
@@ -11,14 +12,15 @@ from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from labnet.config import parse_config
 from labnet.console import main as labnet_command
-from labnet.control import ControlService, make_private, socket_of
+from labnet.control import ControlService, make_private, make_room, socket_of
 from labnet.errors import LabError, NotConnected
 from labnet.reload import Plan, compare, plan_of
 from labnet.service import LabService
@@ -299,6 +301,30 @@ class ControlTests(TestCase):
         self.assertEqual(stat.S_IMODE(os.stat(self.directory).st_mode), 0o700)
         self.assertEqual(stat.S_IMODE(os.stat(self.path).st_mode), 0o600)
 
+    async def test_a_killed_lab_leaves_its_socket(self) -> None:
+        """It is no obstacle, whatever process has the number of the killed one now."""
+        path = Path(self.mktemp())
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(path))
+            killed.listen()
+            error = self.assertRaises(OSError, make_room, path)
+            self.assertIn("another lab answers there", str(error))
+        make_room(path)
+        self.assertFalse(path.exists())
+        path.write_text("somebody's file")
+        self.assertRaises(OSError, make_room, path)
+        self.assertTrue(path.exists())
+
+    async def test_a_second_lab_of_one_name(self) -> None:
+        await self.begin()
+        second = ControlService(self.service, str(self.file), self.path, reactor)
+        with capturedLogs() as events:
+            second.startService()
+        await maybeDeferred(second.stopService)
+        told = " ".join(formatEvent(event) for event in events)
+        self.assertIn("another lab answers there; give each its own name", told)
+        self.assertTrue((await self.ask({"command": "status"}))["ok"])
+
     async def test_reload(self) -> None:
         await self.begin()
         self.file.write_text(BEFORE + DMM)
@@ -332,6 +358,13 @@ class ControlTests(TestCase):
         for line in (b"", b"[]", b"{}", b"[" * 5000, b'{"command": 5}', b"\xff"):
             told = await self.ask(line)
             self.assertEqual(told, {"ok": False, "text": "the commands are reload and status"})
+
+    async def test_a_check_that_is_neither_changes_nothing(self) -> None:
+        await self.begin()
+        self.file.write_text(BEFORE + DMM)
+        told = await self.ask({"command": "reload", "check": "yes"})
+        self.assertEqual(told, {"ok": False, "text": "check is true or false"})
+        self.assertNotIn("dmm", self.service.lab.devices())
 
     async def test_the_command(self) -> None:
         await self.begin()
