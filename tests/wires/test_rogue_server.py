@@ -7,11 +7,15 @@ import pickle
 from typing import Any
 
 import numpy as np
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
+from labnet.device import Device, parameter
 from labnet.lab import ServeOptions
 from labnet.wires.rogue.codec import encode_binary
+from labnet.wires.rogue.model import RemoteException
 from labnet.wires.rogue.pickles.reader import read_reply
-from tests.wires.rogue_case import RogueCase
+from tests.wires.rogue_case import Motor, RogueCase
 from tests.wires.rogue_toy import ToyServer
 
 
@@ -193,6 +197,53 @@ class LenientTests(RogueCase):
     def test_an_int_for_a_float(self) -> None:
         self.assertIsNone(self.ask("Toy.Psu.Volts", "set", 3))
         self.assertEqual(self.ask("Toy.Psu.Volts", "get"), 3.0)
+
+
+class Broken(Device):
+    """Nothing of it can be read."""
+
+    reads = 0
+
+    def fail(self) -> None:
+        self.reads += 1
+        raise OSError("no answer")
+
+    @parameter
+    def level(self) -> float:
+        self.fail()
+        return 0.0
+
+    @parameter
+    def trace(self) -> np.ndarray:
+        self.fail()
+        return np.zeros(1)
+
+    @parameter
+    async def late(self) -> Any:
+        self.fail()
+
+
+class BrokenDeviceTests(SynchronousTestCase):
+    """PyDM shows no tree at all where a property of some node in it cannot be had."""
+
+    def test_its_nodes_are_shown(self) -> None:
+        clock = Clock()
+        broken = Broken()
+        toy = ToyServer(clock, {"broken": broken, "motor": Motor()}, root="Toy")
+        self.addCleanup(toy.lab.stop)
+        ask = toy.client().ask
+        self.assertEqual(ask("Toy.broken.level", "typeStr"), "float")
+        self.assertEqual(broken.reads, 0, "for this nothing is read")
+        self.assertEqual(ask("Toy.broken.trace", "typeStr"), "array")
+        self.assertEqual(ask("Toy.broken.late", "typeStr"), "str")
+        for name in ("level", "trace", "late"):
+            for prop in ask("Toy.broken", name).props:
+                if prop != "lock":
+                    self.assertNotIsInstance(ask(f"Toy.broken.{name}", prop), RemoteException)
+            self.assertIn("no answer", ask(f"Toy.broken.{name}", "get").text)
+            self.assertIn("no answer", ask(f"Toy.broken.{name}", "value").text)
+        self.assertIn("position: 1.0", ask("Toy", "getYaml"))
+        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class CommandTests(RogueCase):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from labnet.errors import shorten
+from labnet.errors import LabError, shorten
 from labnet.values import Reading
 from labnet.wires.rogue.codec import BadRequest
 from labnet.wires.rogue.model import COMMAND, DEVICE, VARIABLE, Func, NodeInfo
@@ -197,6 +197,23 @@ def then(waiting: Any, convert: Callable[[Any], Any]) -> Any:
     """What `convert` makes of a result: at once if that is there, else a Deferred of it."""
     result = settled(waiting)
     return result.addCallback(convert) if result.__class__ is Deferred else convert(result)
+
+
+_UNREAD: Final = Reading(None, 0.0)
+
+
+def where_read(ask: Callable[[], Any], use: Callable[[Reading], Any]) -> Any:
+    """What `use` makes of the reading that `ask` gives, or of an empty one where that fails.
+
+    So the tree can be shown though some device of it cannot be read.
+    """
+    try:
+        found = then(ask(), use)
+    except LabError:
+        return use(_UNREAD)
+    if found.__class__ is not Deferred:
+        return found
+    return found.addErrback(lambda failure: failure.trap(LabError) and use(_UNREAD))
 
 
 def settled(waiting: Any) -> Any:

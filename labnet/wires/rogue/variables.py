@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -34,6 +35,7 @@ from labnet.wires.rogue.nodes import (
     settled,
     shows,
     then,
+    where_read,
 )
 from labnet.wires.rogue.pickles.fragments import Template
 from labnet.wires.rogue.yaml import line
@@ -118,8 +120,8 @@ class Variable(TreeNode):
 
     def yaml(self, client: RogueProtocol) -> str:
         """Its name and its last value, as a line of YAML."""
-        reading = self.last(client)
-        value = None if isinstance(reading, Deferred) else reading.value
+        value = where_read(partial(self.last, client), lambda reading: reading.value)
+        value = None if isinstance(value, Deferred) else value
         return line(self.name, self.shown(value), value)
 
 
@@ -408,7 +410,7 @@ def _limit(name: str, side: str) -> Attribute:
 
 def _status(field: str) -> Attribute:
     def get(node: Variable, client: RogueProtocol) -> Any:
-        return with_value(node.last(client), lambda reading: getattr(reading, field))
+        return where_read(partial(node.last, client), lambda reading: getattr(reading, field))
 
     return Attribute(get)
 
@@ -424,9 +426,10 @@ def _reverse_enum(node: Variable) -> dict[str, Any] | None:
 
 
 def _type_text(node: Variable, client: RogueProtocol) -> Any:
-    return with_value(
-        node.last(client), lambda reading: type_text(node.spec.kind, reading.value)
-    )
+    kind = inner_kind(node.spec.kind)
+    if not isinstance(kind, ArrayKind) and kind is not ANY:
+        return type_text(kind, None)  # no device is asked
+    return where_read(partial(node.last, client), lambda reading: type_text(kind, reading.value))
 
 
 def _lock(node: Variable) -> None:
