@@ -18,6 +18,7 @@ one parameter can be written, if that one can. A lock reaches the parts, and upd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -226,7 +227,7 @@ class Composite(Device):
         path = self._where[expression.names[0]]
         wanted = value if expression.alias is not None else _inverse(linear, value)
         node: Any = self.parts.find(path)
-        if node.spec.kind.name == "int" and isinstance(wanted, float):
+        if node.spec.kind.name == "int" and isinstance(wanted, float) and math.isfinite(wanted):
             wanted = round(wanted)
         done = self.parts.set(path, wanted)
         return done.addCallback(lambda reading: self._value(expression, [reading]))
@@ -250,10 +251,13 @@ class Composite(Device):
                 for name in {name for path in lost for name in by_path[path]}:
                     self.parts.tell(name, update.what, update.detail)
             for name in by_path.get(update.path, ()):
-                if update.what == "value":
-                    self._follow(name)
-                elif update.what == "metadata":
-                    self._describe_again(name)
+                try:
+                    if update.what == "value":
+                        self._follow(name)
+                    elif update.what == "metadata":
+                        self._describe_again(name)
+                except NotConnected:
+                    pass  # another part has gone since, which is told too
 
     def _follow(self, name: str) -> None:
         """A part has a new value: so has what is made of it, once all parts have one."""
@@ -317,8 +321,8 @@ def _inherited(
         return {name: getattr(specs[0], name) for name in names}
     found: dict[str, Any] = {"help": f"{expression.text}"}
     limits = specs[0].limits
-    if linear is not None and limits is not None:
-        found["limits"] = _turned(linear, limits)
+    if linear is not None:
+        found["limits"] = None if limits is None else _turned(linear, limits)
     return found
 
 

@@ -108,6 +108,13 @@ class ValueTests(CompositeCase):
         self.successResultOf(session.set("depth", 20.0))
         self.assertEqual(self.stage.position, 30.0)
 
+    def test_a_value_beyond_all_numbers(self) -> None:
+        self.stage.change("steps", limits=None)
+        session = self.add(section(tiny="stage.steps * 1e-300"))
+        error = self.failureResultOf(session.set("tiny", 1e300), LabError).value
+        self.assertNotIn("cannot convert", str(error))
+        self.assertEqual(self.stage.steps, 0)
+
     def test_a_name_alone(self) -> None:
         session = self.add(section(where="stage.position", which="meter.label", n="stage.steps"))
         spec = self.spec(session, "where")
@@ -273,6 +280,19 @@ class UpdateTests(CompositeCase):
         self.assertEqual(self.spec(session, "where").unit, "um")
         self.assertEqual(self.spec(session, "angle").unit, "deg")
         self.assertEqual(self.spec(session, "angle").limits, Limits(0.0, 20.0))
+        self.stage.change("position", limits=None)
+        self.told(updates)
+        self.assertIsNone(self.spec(session, "angle").limits)
+
+    def test_a_value_of_a_part_that_goes(self) -> None:
+        session = self.add(section(angle="stage.position * 3.6", gain="meter.power * 2"))
+        updates = self.heard(session)
+        self.stage.position = 10.0
+        self.lab.detach("stage")
+        self.meter.store("power", 4.0)
+        self.clock.advance(0)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertIn(("it.gain", "value", 8.0), self.told(updates))
 
     def test_a_part_that_is_lost(self) -> None:
         session = self.add(section(angle="stage.position * 3.6"))
