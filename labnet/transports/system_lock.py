@@ -14,7 +14,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from labnet.errors import DeviceFault, Holder, LabError, Locked, NotAllowed, TimedOut, quote
+from labnet.errors import (
+    DeviceFault,
+    Holder,
+    LabError,
+    Locked,
+    NotAllowed,
+    NotConnected,
+    TimedOut,
+    quote,
+)
 from labnet.transports.kept import ClientProtocol
 
 REQUEST = "SYSTem:LOCK:REQuest?"
@@ -57,6 +66,18 @@ class SystemLock:
         """Frees the lock."""
         self._held = None
         return self._write(RELEASE, timeout)
+
+    def check(self, connection: ClientProtocol) -> None:
+        """Raises `NotConnected`, once, if the lock has ended with a connection before this one."""
+        if self._held is not None and self._held is not connection:
+            self._held = None
+            raise NotConnected(
+                f"the connection to {self._where} was lost, and with it the lock of the instrument"
+            )
+
+    def forget(self) -> None:
+        """The client ends the connection, and the lock with it."""
+        self._held = None
 
     def _taken(self, _: None) -> None:
         self._held = self._connection()

@@ -116,6 +116,17 @@ class ClientLockTests(SynchronousTestCase):
         self.lock.release()
         self.assertEqual(self.given_up(), [REQUEST, RELEASE])
 
+    def test_a_lock_that_was_lost(self) -> None:
+        self.lock.check(self.connection)
+        done = self.lock.acquire(2.0, 0.0)
+        self.answer.callback("1")
+        self.successResultOf(done)
+        self.lock.check(self.connection)
+        other = ClientProtocol("scope")
+        error = self.assertRaises(NotConnected, self.lock.check, other)
+        self.assertIn("lock", str(error))
+        self.lock.check(other)  # told once
+
     def test_nothing_is_left_of_a_connection_that_has_ended(self) -> None:
         self.connection.spent = True
         self.assertEqual(self.given_up(), [REQUEST])

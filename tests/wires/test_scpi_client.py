@@ -190,6 +190,20 @@ class QueryTests(ClientTestCase):
         self.assertEqual(self.successResultOf(done), "1")
         self.assertEqual(len(self.peer.protocols), 2)
 
+    def test_a_lock_that_is_lost(self) -> None:
+        for lose in (self.peer.hang_up, self.client.clear):
+            locked = self.client.lock()
+            self.reconnected()
+            self.peer.answer(b"1\n")
+            self.successResultOf(locked)
+            lose()
+            lost = self.client.query("A?")
+            self.reconnected()
+            self.assertIn("lock", str(self.failureResultOf(lost, NotConnected).value))
+            done = self.client.query("A?")
+            self.peer.answer(b"1\n")
+            self.assertEqual(self.successResultOf(done), "1")
+
     def test_clear_ends_a_query(self) -> None:
         self.successResultOf(self.client.clear())  # nothing to clear, not even a connection
         self.assertEqual(self.peer.protocols, [])

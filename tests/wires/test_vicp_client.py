@@ -454,6 +454,17 @@ class BothTests(ServerTestCase):
         self.assertEqual(self.pair.wait(self.client.query("*OPC?")), "1")
         self.assertEqual(self.lab.locks.count, 0)  # what was given up is not taken later
 
+    def test_a_lock_that_is_lost(self) -> None:
+        self.pair.wait(self.client.lock())
+        self.pair.faults.disconnect()
+        self.pair.advance(0.01)
+        self.assertEqual(self.lab.locks.count, 0)
+        lost = self.client.query("*OPC?")
+        with self.assertRaises(NotConnected) as caught:
+            self.pair.wait(lost)
+        self.assertIn("lock", str(caught.exception))
+        self.assertEqual(self.pair.wait(self.client.query("*OPC?")), "1")
+
     def test_a_long_message(self) -> None:
         text = f'NO:SUCH "{"x" * 700_000}"'
         self.pair.wait(self.client.write(text))

@@ -85,7 +85,9 @@ class ScpiClient:
 
     Methods return Deferreds that fail with a `LabError`: `TimedOut` naming the query and the
     instrument, `NotConnected`, `TooLarge`, `DeviceFault`, `BadArguments` for what would not be one
-    message, `Cancelled` when `clear` ended the request. Nothing is sent twice.
+    message, `Cancelled` when `clear` ended the request. Nothing is sent twice. A connection that is
+    lost, or ended by `clear` or after a timeout, takes its lock with it; the first request after
+    that fails and says so.
     """
 
     def __init__(
@@ -281,6 +283,7 @@ class ScpiClient:
     def close(self) -> Deferred[None]:
         """Closes the connection; fires when it has gone."""
         self._watch.close()
+        self._system_lock.forget()
         return self._connections.close()
 
     # Between these
@@ -388,6 +391,7 @@ class ScpiClient:
         await self._turn.acquire()
         try:
             protocol = self._protocol = await self._in_step()
+            self._system_lock.check(protocol)
             return await request.run(protocol)
         finally:
             self._turn.release()

@@ -328,7 +328,8 @@ class VicpClient(Asking):
 
     Methods return Deferreds that fail with a `LabError`: `TimedOut` naming the message and the
     instrument, `NotConnected`, `TooLarge`, `DeviceFault`, `BadArguments`, or `Cancelled` when
-    `clear` ended the request. Nothing is sent twice.
+    `clear` ended the request. Nothing is sent twice. A connection that is lost takes its lock with
+    it; the first request after that fails and says so.
     """
 
     _log = Logger()
@@ -512,6 +513,7 @@ class VicpClient(Asking):
     def close(self) -> Deferred[None]:
         """Closes the connection; fires when it has gone."""
         self._watch.close()
+        self._system_lock.forget()
         return self._connections.close()
 
     # Between these
@@ -550,6 +552,7 @@ class VicpClient(Asking):
                 protocol.abort()
                 protocol = await self._connections.kept()
             self._last = protocol
+            self._system_lock.check(protocol)
             return await run(protocol)
         finally:
             self._turn.release()
