@@ -35,6 +35,9 @@ DIRECT = 32 * 1024
 
 DIRECT_A_TURN = 4 * 1024 * 1024
 
+LONG = frozenset({Infos, InfoXml})
+"""A tree that is shown anew may take as long as many other messages: one a turn."""
+
 UNTOLD = frozenset({Generation.C1, Generation.C2, Generation.C3})
 """Generations that are taken for C3: what the older ones do not send is waited for in vain."""
 
@@ -134,8 +137,7 @@ class ModuleConnection(Protocol):
             while messages and budget > 0 and not self._reason:
                 message = messages.popleft()
                 self._dispatch(message)
-                # A tree that is shown anew may take as long as many other messages.
-                budget -= MESSAGES_A_TURN if isinstance(message, Infos | InfoXml) else 1
+                budget -= MESSAGES_A_TURN if type(message) in LONG else 1
         if self._decoder.inside and self._watch is None and not self._reason:
             self._look_out()
         return bool(messages or self._data) and not self._reason
