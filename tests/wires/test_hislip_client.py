@@ -331,6 +331,16 @@ class OverlapTests(AgainstLabnet):
         self.assertEqual(self.wait(ahead), "done")
         self.assertEqual(self.wait(later), "0")
 
+    def test_a_clear_during_the_clear_that_is_due(self) -> None:
+        """What waits for the first is not sent into the second, which would drop it."""
+        client = self.client()
+        given_up = client.query("TEST:WAIT? 2")
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        queries = [client.query("TEST:TRIG?"), client.query("*IDN?")]
+        self.wait(client.clear())
+        self.assertEqual([self.wait(query) for query in queries], ["0", IDENTITY])
+
     def test_a_read_that_is_given_up_may_be_repeated(self) -> None:
         client = self.client()
         self.wait(client.write("TEST:WAIT? 1"))

@@ -461,12 +461,13 @@ class HislipClient:
 
     async def _clear_link(self) -> Link:
         """The session when a message may be sent."""
-        link = await self._linked()
-        await link.calm()
-        if link.unclear:
+        while True:
+            link = await self._linked()
+            await link.calm()
+            if not link.unclear:
+                return link
             await link.quiet()  # who waits ahead of what was given up still gets an answer
-            await self._clear()
-        return link
+            await self._clear()  # when it is done, another may have begun
 
 
 def _timed_out(what: str, _: object, limit: float) -> Failure:
