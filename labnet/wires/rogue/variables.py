@@ -339,9 +339,9 @@ _TRUTH: Final = (bool, np.bool_)
 
 def check_type(node: Variable, value: Any) -> None:
     """Raises `BadRequest` where a PyRogue server would not take a number for another kind's."""
-    kind = inner_kind(node.spec.kind)
     if value.__class__ is float or not node.tree.options.strict_types:
         return
+    kind = inner_kind(node.spec.kind)
     if kind is FLOAT:
         wrong = isinstance(value, _WHOLE)
     else:
