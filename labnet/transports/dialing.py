@@ -6,15 +6,20 @@ import re
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     clientFromString,
 )
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from labnet.errors import LabError, NotConnected, VisaStatus
+
+GIVEN_UP = (CancelledError, ConnectingCancelledError)
+"""What an attempt to connect fails with when it was cancelled."""
 
 _TCP6: Any = TCP6ClientEndpoint  # untyped in Twisted
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]/]+))(?::([0-9]{1,5}))?\Z")

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from labnet.errors import LabError, NotConnected
-from labnet.transports.dialing import not_connected
+from labnet.transports.dialing import GIVEN_UP, not_connected
 
 FIRST_PAUSE = 0.1
 """Seconds before a lost connection is made again; each failure makes it longer by half."""
@@ -106,8 +106,8 @@ class Connections(Generic[P]):
         """A connection of its own; `NotConnected` if that fails."""
         try:
             protocol: Any = await self._endpoint.connect(_Factory(self._made))
-        except CancelledError:
-            raise
+        except GIVEN_UP:
+            raise CancelledError from None
         except Exception as error:
             raise not_connected(error, self.where)
         return protocol  # type: ignore[no-any-return]

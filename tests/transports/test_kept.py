@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 from types import SimpleNamespace
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import NotConnected
+from labnet.transports.dialing import client_endpoint
 from labnet.transports.kept import ClientProtocol, Connections, keep_alive, no_answer
 from tests.wires.scripted import ScriptedEndpoint
 
@@ -53,6 +55,15 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertLess(100 - self.peer.refusing, 20)
         self.successResultOf(self.connections.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_attempt_that_is_cancelled(self) -> None:
+        endpoint = client_endpoint("10.0.0.7", 1, MemoryReactorClock())
+        connections = Connections(
+            endpoint, lambda: ClientProtocol("bench:1"), "bench:1", self.clock
+        )
+        new = Deferred.fromCoroutine(connections.new())
+        new.cancel()
+        self.failureResultOf(new, CancelledError)
 
     def test_refused(self) -> None:
         self.peer.refusing = 1

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.errors import (
@@ -280,6 +281,13 @@ class ConnectionTests(LabTestCase):
         self.served.faults.disconnect()
         self.refused(asked, NotConnected, VisaStatus.CONN_LOST)
         self.assertEqual(self.wait(client.query("*IDN?")), IDENTITY)
+
+    def test_cancelled_while_it_connects(self) -> None:
+        reactor = MemoryReactorClock()
+        asked = Vxi11Client("10.0.0.7", port=1, reactor=reactor).query("*IDN?")
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertEqual(reactor.getDelayedCalls(), [])
 
     def test_nobody_there(self) -> None:
         client = Vxi11Client("127.0.0.1", port=1, reactor=self.net)

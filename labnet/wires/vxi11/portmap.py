@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from labnet.errors import DeviceFault, LabError, TimedOut
 from labnet.framing.xdr import XdrError, XdrReader
-from labnet.transports.dialing import client_endpoint, not_connected, shown_address
+from labnet.transports.dialing import GIVEN_UP, client_endpoint, not_connected, shown_address
 from labnet.wires.vxi11.connection import QuirkyConnection, RpcConnection
 from labnet.wires.vxi11.rpc import (
     PORTMAPPER,
@@ -48,8 +48,8 @@ async def dial(
     endpoint = client_endpoint(f"{address}:{port}", port, reactor, timeout)
     try:
         protocol: Any = await endpoint.connect(_Factory(build))
-    except CancelledError:
-        raise
+    except GIVEN_UP:
+        raise CancelledError from None
     except Exception as error:
         raise not_connected(error, shown_address(address, port))
     return protocol  # type: ignore[no-any-return]
