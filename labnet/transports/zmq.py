@@ -64,6 +64,14 @@ __all__ = [
 TWIN_PATIENCE = 1.0
 """Seconds between the end of a named client and the end of connections that may be its twins'."""
 
+REPLIES_A_TURN = 1024 * 1024
+"""Bytes of replies after which the other messages of a turn wait for the next one."""
+
+LONG = 256 * 1024
+MOST_WAITING = 64 * 1024 * 1024
+"""From `LONG` bytes on it is known whether a peer has taken a reply; of what it has not taken there
+are no more bytes than `MOST_WAITING`, or one reply."""
+
 SRCFD = int(zmq.SRCFD)
 _domains = count(1)
 
@@ -232,6 +240,8 @@ class RouterPort(_Port):
 
     def __init__(self, protocol: ZmqServerProtocol, address: str, **options: Any) -> None:
         self.protocol = protocol
+        self._replied = 0  # bytes of replies since messages were read
+        self._rest: deque[tuple[Peer, Parts]] = deque()
         self._twins: IDelayedCall | None = None
         super().__init__(address, **options)
         self.socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to nobody is an error, not silence
@@ -252,7 +262,14 @@ class RouterPort(_Port):
         return self.peers.silent_since(address, self._clock.seconds() - age)
 
     def readMessages(self, want: int) -> int:
-        """Read, then drain the monitor, then act (see `labnet.transports.zmq_peers`)."""
+        """Read, then drain the monitor, then act (see `labnet.transports.zmq_peers`).
+
+        When the replies have been long, the rest of the messages is acted upon in the next turn.
+        """
+        self._replied = 0
+        self._share_used = False
+        if self._rest:
+            return self._act_on_rest()
         batch: list[tuple[bytes, int, Parts]] = []
         self._collect_from(batch, want)
         self._monitor.drain()
@@ -260,7 +277,7 @@ class RouterPort(_Port):
         peers.settle(batch)
         claims = peers.claims
         received = self.protocol.messageReceived
-        for identity, descriptor, parts in batch:
+        for number, (identity, descriptor, parts) in enumerate(batch, 1):
             peer = claims.get(descriptor)
             if peer is None or peer.identity != identity:
                 peer = peers.claim(identity, descriptor)
@@ -272,8 +289,30 @@ class RouterPort(_Port):
                 self._failed(peer, parts, Failure())
             if self.factory is None:
                 break
-        peers.settle()
+            if self._replied > REPLIES_A_TURN:
+                self._share_used = True
+                rest = batch[number:]
+                self._rest.extend((peers.claim(name, where), parts) for name, where, parts in rest)
+                break
+        if not self._rest:
+            peers.settle()
         return len(batch)
+
+    def _act_on_rest(self) -> int:
+        """What an earlier turn has read; the news of who is dead waits for it."""
+        count, rest = 0, self._rest
+        while rest and self._replied <= REPLIES_A_TURN and self.factory is not None:
+            peer, parts = rest.popleft()
+            count += 1
+            try:
+                self.protocol.messageReceived(peer, parts)
+            except Exception:
+                self._failed(peer, parts, Failure())
+        self._share_used = self._replied > REPLIES_A_TURN
+        if not rest or self.factory is None:
+            rest.clear()
+            self.peers.settle()
+        return count
 
     def reply(self, peer: Peer, parts: Sequence[bytes]) -> bool:
         """Send `parts` to `peer`; False if it has gone or does not take its replies.
@@ -283,12 +322,20 @@ class RouterPort(_Port):
         """
         if not peer.alive:
             return False
+        size = len(parts[-1])
+        self._replied += size
+        if size >= LONG and not _has_room(peer, size):
+            self._slow(peer)
+            return False
         send = self._send
         try:
             send(peer.identity, MORE)
             for part in parts[:-1]:
                 send(part, MORE)
-            send(parts[-1], NOBLOCK)
+            if size < LONG:
+                send(parts[-1], NOBLOCK)
+            else:
+                peer.long.append((size, send(parts[-1], NOBLOCK, False, True)))
         except zmq.Again:
             self._slow(peer)
             return False
@@ -364,6 +411,13 @@ class RouterPort(_Port):
             address, accepted = self.peers.open[descriptor]
             if accepted <= since:
                 hang_up(descriptor, address)
+
+
+def _has_room(peer: Peer, size: int) -> bool:
+    """Whether a peer has taken enough of its long replies to get another of `size` bytes."""
+    peer.long = [(length, taken) for length, taken in peer.long if not taken.done]
+    waiting = sum(length for length, _ in peer.long)
+    return not waiting or waiting + size <= MOST_WAITING
 
 
 class PubPort(_Port):

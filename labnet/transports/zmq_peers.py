@@ -25,11 +25,11 @@ class Peer:
 
     `identity` is the client's routing id (1 to 255 bytes; five of which the first is zero if
     libzmq made it up), `address` its TCP address such as ``127.0.0.1:40312`` (empty if unknown),
-    `alive` whether its connection is open, `dropped` how many replies it did not take. `data` is
-    for the protocol. A client that connects again is another `Peer`, with the same identity.
+    `alive` whether its connection is open, `dropped` how many replies it did not take, `long` the
+    long ones that it may not have taken yet. `data` is for the protocol. A client that connects again is another `Peer`, with the same identity.
     """
 
-    __slots__ = ("address", "alive", "data", "descriptor", "dropped", "identity")
+    __slots__ = ("address", "alive", "data", "descriptor", "dropped", "identity", "long")
 
     def __init__(self, identity: bytes, descriptor: int, address: str = "") -> None:
         self.identity = identity
@@ -37,6 +37,7 @@ class Peer:
         self.address = address
         self.alive = True
         self.dropped = 0
+        self.long: list[Any] = []
         self.data: Any = None
 
     @property

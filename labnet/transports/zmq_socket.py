@@ -111,6 +111,7 @@ class ZmqSocket(txzmq.ZmqConnection):  # type: ignore[misc]
         check_identity(identity)
         self.highWaterMark = high_water_mark
         self._want = 1
+        self._share_used = False  # this turn has done enough, however few its messages were
         self._in_turn = True  # txzmq reads in its constructor, and sets read_scheduled before
         super().__init__(factory, None, identity or None)
         self._in_turn = False
@@ -174,6 +175,9 @@ class ZmqSocket(txzmq.ZmqConnection):  # type: ignore[misc]
                 if self.factory is None:
                     return
                 left -= count
+                if self._share_used:
+                    self._schedule()
+                    return
                 waiting = self._get(EVENTS) & POLLIN
                 self._want = min(4 * want, MESSAGES_A_TURN) if waiting else max(1, count)
                 if not waiting:

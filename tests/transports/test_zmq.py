@@ -21,6 +21,7 @@ from twisted.trial.unittest import TestCase
 from labnet.errors import LabError, TooLarge
 from labnet.transports.listening import CannotListen
 from labnet.transports.zmq import (
+    REPLIES_A_TURN,
     DealerConnection,
     Parts,
     Peer,
@@ -418,6 +419,24 @@ class LifeTests(ZmqTestCase):
         self.assertTrue(peer.alive)
 
 
+    async def test_bytes_that_are_not_taken_are_bounded(self) -> None:
+        """However many messages may wait: long ones count by their bytes."""
+        port, protocol = self.router()
+        client = self.plain(zmq.DEALER, port.address, RCVHWM=1, RCVBUF=4096)
+        client.send(b"hold")
+        await protocol.when(lambda: bool(protocol.messages))
+        peer = protocol.messages[0][0]
+        answers = [port.reply(peer, [bytes(16 << 20)]) for _ in range(20)]
+        self.assertEqual(answers, [True] * 4 + [False] * 16)
+        self.assertEqual(protocol.slow, [peer])
+        self.assertTrue(port.reply(peer, [b"short"]))
+        for size in (*[16 << 20] * 4, len(b"short")):
+            await readable(client)
+            self.assertEqual(len(client.recv()), size)
+        while not port.reply(peer, [bytes(16 << 20)]):
+            await tick()
+
+
 class LoadTests(ZmqTestCase):
     async def test_flood_delays_nobody_and_takes_no_memory(self) -> None:
         """200,000 messages: a timer runs between turns, and they do not pile up here."""
@@ -486,6 +505,37 @@ class LoadTests(ZmqTestCase):
         await protocol.when(lambda: len(protocol.messages) == 901)
         self.assertLessEqual(max(share), MESSAGES_A_TURN)
         self.assertGreaterEqual(len(share) + 1, 900 // MESSAGES_A_TURN)  # the last is under way
+
+    async def test_long_replies_share_out_a_turn(self) -> None:
+        """Messages read with one that has a long reply wait for a turn of their own; none is lost,
+        and the end of their sender is told after them."""
+        port, protocol = self.router()
+        client = self.plain(zmq.DEALER, port.address)
+        client.send(b"hold")
+        await protocol.when(lambda: len(protocol.messages) == 1)
+        long = b"x" * (REPLIES_A_TURN + 1)
+        received, most = protocol.messageReceived, [0]
+        turn = port._turn
+
+        def answer(peer: Peer, parts: Parts) -> None:
+            self.assertEqual(protocol.lost, [])
+            received(peer, [b"hold"])
+            port.reply(peer, [long])
+
+        def counted() -> None:
+            before = len(protocol.messages)
+            turn()
+            if port.peers.claims:
+                most.append(len(protocol.messages) - before)
+
+        protocol.messageReceived = answer  # type: ignore[method-assign]
+        port._turn = counted  # type: ignore[method-assign]
+        for _ in range(20):
+            client.send(b"ask")
+        client.close(linger=10_000)
+        await protocol.when(lambda: bool(protocol.lost))
+        self.assertEqual(len(protocol.messages), 21)
+        self.assertEqual(max(most), 1)
 
     async def test_two_ports_share_the_reactor(self) -> None:
         flooded, busy = self.router()
