@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from labnet.wires.vicp import codec
-from labnet.wires.vicp.codec import Block, BlockSplitter, Item, Letter, Malformed, Operation
+from labnet.wires.vicp.codec import (
+    MOST_LETTERS,
+    Block,
+    BlockSplitter,
+    Item,
+    Letter,
+    Malformed,
+    Operation,
+)
 from tests.wires.vectors import records
 from tests.wires.vicp_toy import answers, blocks, message
 
@@ -153,6 +161,11 @@ class SplitterTests(SynchronousTestCase):
         self.assertEqual(feed(message(b"12345"), [], 5), [Block(0x81, 1, b"12345")])
         (item,) = feed(message(b"123456"), [], 5)
         self.assertEqual(item, Malformed("a block of 6 bytes; the limit is 5"))
+
+    def test_a_million_letters(self) -> None:
+        items = BlockSplitter(1 << 20, letters=True).feed(b"\xff" * (1 << 20))
+        self.assertEqual(items[:-1], [Letter(0xFF)] * MOST_LETTERS)
+        self.assertEqual(items[-1], Malformed("a header that begins with 0xff"))
 
     def test_a_letter_where_there_are_none(self) -> None:
         (item,) = BlockSplitter().feed(b"S")

@@ -54,6 +54,8 @@ DATA = int(Operation.DATA)
 
 _RESERVED: Final = 0x02  # never set in a header, set in every letter that clients send
 
+MOST_LETTERS: Final = 64
+
 
 class Block(NamedTuple):
     """A block, or a part of a long one: then only the last part has its EOI."""
@@ -83,7 +85,7 @@ class BlockSplitter:
 
     A long block is handed on in parts of `PIECE` bytes or more as they come, which means the same
     to whoever joins messages: no room is made for what a header only announces. With `letters` a
-    byte that can be no header is a `Letter`.
+    byte that can be no header is a `Letter`; more than `MOST_LETTERS` of them together are garbage.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, *, letters: bool = False) -> None:
@@ -93,6 +95,7 @@ class BlockSplitter:
         self._operation = 0
         self._sequence = 0
         self._left = -1  # bytes of the block that are to come; -1 before its header
+        self._row = 0  # letters that have come together
         self._broken = False
 
     @property
@@ -119,6 +122,7 @@ class BlockSplitter:
     def _cut(self, data: bytes, items: list[Item]) -> int:
         """Adds what is complete to `items`; how many bytes that took."""
         at, size = 0, len(data)
+        self._row = 0
         while not self._broken:
             if self._left < 0:
                 taken = self._header(data, at, items)
@@ -140,13 +144,15 @@ class BlockSplitter:
     def _header(self, data: bytes, at: int, items: list[Item]) -> int:
         """Takes a header or a letter; the bytes that it has, 0 if it is not complete."""
         if at < len(data) and data[at] & _RESERVED:
-            if self._letters:
+            if self._letters and self._row < MOST_LETTERS:
+                self._row += 1
                 items.append(Letter(data[at]))
                 return 1
             self._break(f"a header that begins with {data[at]:#04x}", items)
             return 0
         if len(data) - at < HEADER.size:
             return 0
+        self._row = 0
         self._operation, version, self._sequence, self._left = HEADER.unpack_from(data, at)
         if version != VERSION:
             self._break(f"version {version} of VICP; only version 1 is known", items)
