@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredList
 
 from labnet.config import Config, DeviceConfig, DialConfig, ServeConfig
+from labnet.errors import LabError
 from labnet.logs import Logger, set_levels
 
 if TYPE_CHECKING:
@@ -193,6 +194,9 @@ async def apply(service: LabService, new: Config) -> None:
 def _made(service: LabService, new: Config, plan: Plan) -> dict[str, Any]:
     """The new devices, made and not yet in the lab."""
     assert service.lab is not None
+    for name in plan.devices.added:
+        if name in service.lab.devices():
+            raise LabError(f"[device {name}]: a client has brought a device called {name}")
     made: dict[str, Any] = {}
     for device in new.devices:
         if device.name in plan.devices.begun:

@@ -24,6 +24,7 @@ from labnet.control import ControlService, make_private, make_room, socket_of
 from labnet.errors import LabError, NotConnected
 from labnet.reload import Plan, compare, plan_of
 from labnet.service import LabService
+from labnet.testing import FakeDevice
 from labnet.wires.plesty.client import PlestyBench
 from labnet.wires.table import find_wire
 from tests.interop.lab import ROOT, TWISTD, LabProcess
@@ -259,6 +260,17 @@ class ReloadTests(TestCase):
         self.assertEqual(await self.service.reload(parse_config(text)), [])
         await back
         self.assertIs(self.service.lab.devices()["far"], node)
+
+    async def test_a_name_that_a_client_has_brought_changes_nothing(self) -> None:
+        await self.begin()
+        brought = self.service.lab.attach("dmm", FakeDevice())
+        new = without(BEFORE, "serve meter-tsv") + DMM
+        error = await self.assertFailure(
+            Deferred.fromCoroutine(self.service.reload(parse_config(new))), LabError
+        )
+        self.assertEqual(str(error), "[device dmm]: a client has brought a device called dmm")
+        self.assertIs(self.service.lab.devices()["dmm"], brought)
+        self.assertIn("meter-tsv", [it.name for it in self.service.listeners()])
 
     async def test_a_device_that_cannot_be_made_changes_nothing(self) -> None:
         await self.begin()
