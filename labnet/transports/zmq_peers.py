@@ -26,7 +26,8 @@ class Peer:
     `identity` is the client's routing id (1 to 255 bytes; five of which the first is zero if
     libzmq made it up), `address` its TCP address such as ``127.0.0.1:40312`` (empty if unknown),
     `alive` whether its connection is open, `dropped` how many replies it did not take, `long` the
-    long ones that it may not have taken yet. `data` is for the protocol. A client that connects again is another `Peer`, with the same identity.
+    long ones that it may not have taken yet. `data` is for the protocol. A client that connects
+    again is another `Peer`, with the same identity.
     """
 
     __slots__ = ("address", "alive", "data", "descriptor", "dropped", "identity", "long")
