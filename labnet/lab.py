@@ -20,7 +20,7 @@ from labnet.device_locks import DeviceLocks
 from labnet.errors import LabError, Locked
 from labnet.execution import DeviceQueue, fault_text
 from labnet.lock_queue import check_text
-from labnet.locks import Change, Hold, LockService
+from labnet.locks import Change, Hold, LockService, Owner
 from labnet.logs import Logger, shows
 from labnet.parts import Parts
 from labnet.polling import Poller
@@ -342,6 +342,10 @@ class Lab:
     def join(self, session: Session) -> None:
         """A session acts as an owner of locks; several may act as one, by its token."""
         self._members.setdefault(session.owner, set()).add(session)
+
+    def session_of(self, owner: Owner) -> Session | None:
+        """A session that acts as this owner; None for one who is away."""
+        return next(iter(self._members.get(owner, ())), None)
 
     def leave(
         self, session: Session, grace: float | None = None, keep_leased: bool = False

@@ -7,6 +7,7 @@ client's locks count at the parts as they do at the device itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -123,7 +124,7 @@ class Parts:
 
     def lock_again(self) -> None:
         """Locks on the device reach the parts that are there now; where others were first, not."""
-        locks = self._lab.locks
+        locks, devices = self._lab.locks, self._lab.device_locks
         for hold in locks.info(self._node):
             node: Any = hold.node
             reached = with_parts([node])[1:]
@@ -136,6 +137,9 @@ class Parts:
                     lease=hold.left(self.clock.seconds()) or 0.0,
                     note=hold.note,
                 )
+                session = self._lab.session_of(hold.owner)
+                if devices.nodes and session is not None:
+                    granted.addCallback(partial(devices.take, session), self.clock.seconds())
                 granted.addErrback(self._not_locked, node)
 
     def _not_locked(self, failure: Failure, node: Node) -> None:

@@ -39,6 +39,19 @@ class Stage(Device):
     def stop(self) -> None: ...
 
 
+class Guarded(Stage):
+    """Has locks of its own."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def locked(self, path: str, holder: str, wait: float) -> None:
+        self.told.append(f"locked {path}")
+
+    def unlocked(self, path: str) -> None:
+        self.told.append(f"unlocked {path}")
+
+
 class Meter(Device):
     """Is read."""
 
@@ -345,6 +358,16 @@ class PartsTests(CompositeCase):
         self.clock.advance(100.0)
         self.successResultOf(other.set("position", 5.0))
         mine.close()
+
+    def test_and_the_lock_that_such_a_part_has_itself(self) -> None:
+        mine = self.add(section(angle="stage.position * 3.6"))
+        self.successResultOf(mine.lock(["it"]))
+        self.lab.detach("stage")
+        guarded = Guarded()
+        self.lab.attach("stage", guarded)
+        self.assertEqual(guarded.told, ["locked position"])
+        mine.unlock()
+        self.assertEqual(guarded.told, ["locked position", "unlocked position"])
 
     def test_what_is_no_parameter(self) -> None:
         self.add(section(bad="stage.home + 1"))
