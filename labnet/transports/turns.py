@@ -7,10 +7,26 @@ request, which for a question over a fast network is a good part of its cost.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+
+from labnet.errors import TimedOut
+
+T = TypeVar("T")
+
+
+def limited(
+    work: Coroutine[Any, Any, T], what: str, seconds: float, clock: Any
+) -> Deferred[T]:
+    """The result of `work`; fails with `TimedOut`, which names `what`, after so many seconds."""
+
+    def timed_out(_: object, limit: float) -> NoReturn:
+        raise TimedOut(what, limit)
+
+    return Deferred.fromCoroutine(work).addTimeout(seconds, clock, timed_out)
 
 
 class Turns:

@@ -6,7 +6,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from labnet.transports.turns import Turns, Watch
+from labnet.errors import TimedOut
+from labnet.transports.turns import Turns, Watch, limited
 
 
 class TurnsTests(SynchronousTestCase):
@@ -113,3 +114,19 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertNoResult(watched)
         self.watch.close()
+
+
+class LimitedTests(SynchronousTestCase):
+    def test_in_time_and_too_late(self) -> None:
+        clock, answers = Clock(), [Deferred[int](), Deferred[int]()]
+
+        async def ask(number: int) -> int:
+            return await answers[number]
+
+        quick, slow = (limited(ask(number), f"question {number}", 2.0, clock) for number in (0, 1))
+        answers[0].callback(7)
+        self.assertEqual(self.successResultOf(quick), 7)
+        clock.advance(2.0)
+        error = self.failureResultOf(slow, TimedOut).value
+        self.assertEqual(str(error), "question 1 did not finish within 2 s")
+        self.assertEqual(clock.getDelayedCalls(), [])

@@ -15,7 +15,6 @@ comes after its time limit is told from the next one by its number and dropped. 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -36,7 +35,7 @@ from labnet.framing.blocks import block_header, decode_text, encode_text, take_b
 from labnet.logs import Logger
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import Connections
-from labnet.transports.turns import Turns, Watch
+from labnet.transports.turns import Turns, Watch, limited
 from labnet.wires.hislip import codec
 from labnet.wires.hislip.answers import Progress
 from labnet.wires.hislip.channels import Channel
@@ -339,11 +338,9 @@ class HislipClient:
         waiting: Deferred[Link] = Deferred()  # cancelled, others may still wait
         self._openers.append(waiting)
         if self._opening is None:
-            opening = Deferred.fromCoroutine(self._open())
-            self._opening = opening
             what = f"opening {self._shown_name}"
-            opening.addTimeout(self.timeout, self._clock, partial(_timed_out, what))
-            opening.addBoth(self._opened)
+            self._opening = limited(self._open(), what, self.timeout, self._clock)
+            self._opening.addBoth(self._opened)
         return await waiting
 
     async def _open(self) -> None:
@@ -433,8 +430,7 @@ class HislipClient:
         self, what: str, work: Coroutine[Any, Any, T], timeout: float | None
     ) -> Deferred[T]:
         seconds = self.timeout if timeout is None else timeout
-        done = Deferred.fromCoroutine(work)
-        return done.addTimeout(seconds, self._clock, partial(_timed_out, what))
+        return limited(work, what, seconds, self._clock)
 
     async def _in_turn(self, run: Callable[[Link], Coroutine[Any, Any, T]]) -> T:
         await self._turn.acquire()
@@ -468,10 +464,6 @@ class HislipClient:
                 return link
             await link.quiet()  # who waits ahead of what was given up still gets an answer
             await self._clear()  # when it is done, another may have begun
-
-
-def _timed_out(what: str, _: object, limit: float) -> Failure:
-    raise TimedOut(what, limit)
 
 
 def _shown(message: str | bytes, where: str) -> str:

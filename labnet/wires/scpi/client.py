@@ -26,7 +26,7 @@ from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import Connections
 from labnet.transports.outflow import Unit
 from labnet.transports.system_lock import SystemLock
-from labnet.transports.turns import Turns, Watch
+from labnet.transports.turns import Turns, Watch, limited
 from labnet.wires.scpi.codec import (
     DEFAULT_LIMIT,
     BlockReader,
@@ -380,12 +380,7 @@ class ScpiClient:
 
     def _request(self, request: _Request[T], timeout: float | None) -> Deferred[T]:
         seconds = self.timeout if timeout is None else timeout
-
-        def timed_out(_: object, limit: float) -> Failure:
-            raise TimedOut(request.name, limit)
-
-        done = Deferred.fromCoroutine(self._in_turn(request))
-        return done.addTimeout(seconds, self._clock, timed_out)
+        return limited(self._in_turn(request), request.name, seconds, self._clock)
 
     async def _in_turn(self, request: _Request[T]) -> T:
         await self._turn.acquire()

@@ -16,12 +16,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.python.failure import Failure
 
-from labnet.errors import BadArguments, DeviceFault, LabError, TimedOut, TooLarge, shorten
+from labnet.errors import BadArguments, DeviceFault, LabError, TooLarge, shorten
 from labnet.framing.lines import Line, LineSplitter
 from labnet.transports.dialing import client_endpoint, shown_address
 from labnet.transports.kept import ClientProtocol, Connections, no_answer
+from labnet.transports.turns import limited
 from labnet.wires.tsv.codec import Reply, decode_reply, encode_request, failure
 
 PORT = 7891
@@ -260,13 +260,8 @@ class TsvClient:
     ) -> Deferred[Reply]:
         seconds = self.timeout if timeout is None else timeout
         what = f"{shorten(command)!r} to {self.where}"
-
-        def timed_out(_: object, limit: float) -> Failure:
-            raise TimedOut(what, limit)
-
         run = self._kept if self.persistent else self._once
-        done = Deferred.fromCoroutine(run(command, arguments, how))
-        return done.addTimeout(seconds, self._clock, timed_out)
+        return limited(run(command, arguments, how), what, seconds, self._clock)
 
     async def _once(self, command: str, arguments: tuple[object, ...], how: Any) -> Reply:
         line = encode_request(command, *arguments)

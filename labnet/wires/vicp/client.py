@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -36,7 +35,7 @@ from labnet.transports.kept import ClientProtocol, Connections, keep_alive, no_a
 from labnet.transports.outflow import Outflow, Unit, take_buffers
 from labnet.transports.prompt import USUAL_READ, read_as_much, write_now
 from labnet.transports.system_lock import SystemLock
-from labnet.transports.turns import Turns, Watch
+from labnet.transports.turns import Turns, Watch, limited
 from labnet.wires.vicp import codec
 from labnet.wires.vicp.codec import Block, BlockSplitter, Malformed
 
@@ -539,8 +538,7 @@ class VicpClient(Asking):
         self, name: str, work: Coroutine[Any, Any, T], timeout: float | None
     ) -> Deferred[T]:
         seconds = self.timeout if timeout is None else timeout
-        done = Deferred.fromCoroutine(work)
-        return done.addTimeout(seconds, self._clock, partial(_timed_out, name))
+        return limited(work, name, seconds, self._clock)
 
     async def _in_turn(
         self, run: Callable[[VicpClientProtocol], Coroutine[Any, Any, T]], fresh: bool
@@ -561,10 +559,6 @@ class VicpClient(Asking):
 async def _sending(sent: Deferred[None] | None) -> None:
     if sent is not None:
         await sent
-
-
-def _timed_out(name: str, _: object, limit: float) -> Failure:
-    raise TimedOut(name, limit)
 
 
 def _name(message: str | bytes, where: str) -> str:

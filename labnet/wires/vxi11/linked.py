@@ -27,6 +27,7 @@ from labnet.errors import (
     VisaStatus,
 )
 from labnet.framing.xdr import XdrError, XdrReader, encode_uint, padding
+from labnet.transports.turns import limited
 from labnet.wires.vxi11 import codec
 from labnet.wires.vxi11.codec import (
     Channel,
@@ -43,7 +44,7 @@ from labnet.wires.vxi11.codec import (
     milliseconds,
 )
 from labnet.wires.vxi11.connection import Caller, RpcConnection
-from labnet.wires.vxi11.portmap import dial, limited
+from labnet.wires.vxi11.portmap import dial
 
 LATE = 0.5
 """Seconds after a time limit in which the instrument should have said so itself."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
-from twisted.python.failure import Failure
 
-from labnet.errors import DeviceFault, LabError, TimedOut
+from labnet.errors import DeviceFault, LabError
 from labnet.framing.xdr import XdrError, XdrReader
 from labnet.transports.dialing import GIVEN_UP, client_endpoint, not_connected, shown_address
+from labnet.transports.turns import limited
 from labnet.wires.vxi11.connection import QuirkyConnection, RpcConnection
 from labnet.wires.vxi11.rpc import (
     PORTMAPPER,
@@ -133,14 +132,3 @@ class PortmapClient:
             raise DeviceFault(f"{self.where}: {error}") from None
         finally:
             connection.close()
-
-
-def limited(
-    work: Coroutine[Any, Any, T], name: str, seconds: float, clock: Any
-) -> Deferred[T]:
-    """The result of `work`; fails with `TimedOut` after so many seconds."""
-    return Deferred.fromCoroutine(work).addTimeout(seconds, clock, partial(_timed_out, name))
-
-
-def _timed_out(name: str, _: object, limit: float) -> Failure:
-    raise TimedOut(name, limit)
